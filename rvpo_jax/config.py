@@ -118,8 +118,8 @@ class AdvantageConfig:
             value = getattr(self, name)
             _check(value >= 0, f"advantage.{name} must be >= 0, got {value}.", "1e-6 is usual.")
         if self.weights is not None:
-            named = isinstance(self.weights, Mapping)
-            values = tuple(self.weights.values()) if named else tuple(self.weights)
+            weights = self.weights
+            values = list(weights.values() if isinstance(weights, Mapping) else weights)
             _check(
                 all(math.isfinite(w) and w >= 0 for w in values) and sum(values) > 0,
                 f"advantage.weights must be finite, >= 0 and not all 0, got {self.weights}.",

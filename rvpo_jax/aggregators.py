@@ -1,0 +1,248 @@
+"""Join the standardised channels of one completion into one number.
+
+Every aggregator maps ``[..., M] -> [...]``, treats channels alike but for their ``weights``, and
+leaves out channels where ``where`` is False. ``M`` reward channels; ``Z`` the scores.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rvpo_jax.config import METHODS, AdvantageConfig
+from rvpo_jax.masking import normalized_weights
+
+Aggregator = Callable[..., jax.Array]
+
+
+def _prepare(
+    scores: jax.Array, weights: Any, where: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Float32 scores without masked values, weights that sum to 1, and the mask."""
+    scores = jnp.asarray(scores, jnp.float32)
+    mask = jnp.ones(scores.shape, bool) if where is None else jnp.broadcast_to(where, scores.shape)
+    share = normalized_weights(weights, mask)
+    mask = mask & (share > 0)
+    # Before any arithmetic: a masked NaN or infinity would poison the gradient through 0 * inf.
+    return jnp.where(mask, scores, 0.0), share, mask
+
+
+def mean_aggregate(
+    scores: jax.Array, *, weights: Any = None, where: jax.Array | None = None
+) -> jax.Array:
+    """Weighted mean over channels: GDPO as RVPO writes it, and the soft minimum at k = 0.
+
+    Args:
+      scores: ``[..., M]`` float.
+      weights: ``[M]`` float >= 0, relative importance; None: equal.
+      where: ``[..., M]`` bool, channels that exist; None: all.
+
+    Returns:
+      ``[...]`` float32; 0 in a row without channels.
+
+    >>> float(mean_aggregate(jnp.array([1.0, -0.5])))
+    0.25
+    """
+    scores, share, _ = _prepare(scores, weights, where)
+    return jnp.sum(share * scores, axis=-1)
+
+
+def sum_aggregate(
+    scores: jax.Array, *, weights: Any = None, where: jax.Array | None = None
+) -> jax.Array:
+    """Weighted sum over channels: GDPO's own formula (Eq. 7), for parity with TRL, verl, NeMo-RL.
+
+    Unlike the mean it gives prompts with more channels larger advantages.
+
+    Args:
+      scores: ``[..., M]`` float.
+      weights: ``[M]`` float >= 0, multiplied as they are; None: 1 each.
+      where: ``[..., M]`` bool, channels that exist; None: all.
+
+    Returns:
+      ``[...]`` float32.
+
+    Source:
+      GDPO, arXiv:2601.05242, Eq. 5 and 7.
+
+    >>> float(sum_aggregate(jnp.array([1.0, -0.5])))
+    0.5
+    """
+    scores, _, mask = _prepare(scores, weights, where)
+    if weights is not None:
+        scores = scores * jnp.asarray(weights, jnp.float32).reshape(
+            (1,) * (scores.ndim - 1) + (-1,)
+        )
+    return jnp.sum(scores, axis=-1, where=mask)
+
+
+def softmin_aggregate(
+    scores: jax.Array, *, risk_coef: Any, weights: Any = None, where: jax.Array | None = None
+) -> jax.Array:
+    """Soft minimum over channels: the mean for small k, the worst channel for large k.
+
+    With k = ``risk_coef`` and w the weights, which sum to 1::
+
+        softmin(Z) = -(1/k) * log( sum_m w_m exp(-k * Z_m) )
+                   = mean(Z) - (k/2) * var(Z) + O(k^2)
+
+    k = 0 and k = inf give the mean and the minimum exactly. Evaluated relative to the smallest
+    score, so that nothing overflows; ``expm1`` and ``log1p`` keep float32 accuracy as k -> 0,
+    where the textbook log-sum-exp is wrong by 0.1 (k = 1e-6). The gradient is
+    w_m exp(-k Z_m) / sum_l w_l exp(-k Z_l).
+
+    Args:
+      scores: ``[..., M]`` float. Standardised channels.
+      risk_coef: scalar k >= 0, 1/score, may be traced. Not the sampling temperature.
+      weights: ``[M]`` float >= 0, importance *inside* the soft minimum; k stays the same for all.
+      where: ``[..., M]`` bool, channels that exist; None: all.
+
+    Returns:
+      ``[...]`` float32; 0 in a row without channels.
+
+    Raises:
+      ValueError: if ``risk_coef`` is a plain number below 0.
+
+    Source:
+      Montero et al. 2026, "RVPO", arXiv:2605.05750, SoftMin. Weights are ours (not in the paper).
+
+    >>> float(softmin_aggregate(jnp.array([0.0, 1.0]), risk_coef=100.0).round(2))
+    0.01
+    """
+    if isinstance(risk_coef, (int, float)) and not risk_coef >= 0:
+        raise ValueError(
+            f"risk_coef must be >= 0, got {risk_coef}.\n"
+            "  0 is the plain mean; a negative value would reward disagreement."
+        )
+    scores, share, mask = _prepare(scores, weights, where)
+    k = jnp.asarray(risk_coef, jnp.float32)
+    at_limit = (k == 0) | jnp.isinf(k)
+    safe_k = jnp.where(at_limit, 1.0, k)  # keeps the branch not taken finite, its gradient too
+
+    low = jnp.min(jnp.where(mask, scores, jnp.inf), axis=-1, keepdims=True)
+    low = jnp.where(jnp.isfinite(low), low, 0.0)
+    # The value does not depend on `low`, so dropping its gradient is exact.
+    low = jax.lax.stop_gradient(low)
+    gap = jnp.where(mask, scores - low, 0.0)
+    excess = jnp.sum(share * jnp.expm1(-safe_k * gap), axis=-1)
+    value = low[..., 0] - jnp.log1p(excess) / safe_k
+
+    mean = jnp.sum(share * scores, axis=-1)
+    limit = jnp.where(jnp.isinf(k), _masked_min(scores, mask), mean)
+    return jnp.where(at_limit, limit, value)
+
+
+def variance_penalized_aggregate(
+    scores: jax.Array,
+    *,
+    variance_coef: Any,
+    weights: Any = None,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    """Mean minus beta times the population variance between channels.
+
+    RVPO's explicit variant. beta = k/2 matches the soft minimum to second order; the penalty
+    grows quadratically where the soft minimum saturates.
+
+    Args:
+      scores: ``[..., M]`` float. Standardised channels.
+      variance_coef: scalar beta >= 0, 1/score, may be traced.
+      weights: ``[M]`` float >= 0, used in the mean and in the variance; None: equal.
+      where: ``[..., M]`` bool, channels that exist; None: all.
+
+    Returns:
+      ``[...]`` float32; 0 in a row without channels.
+
+    Source:
+      arXiv:2605.05750, explicit variance variant; population variance is our reading, because the
+      Taylor link to the soft minimum needs it.
+
+    >>> float(variance_penalized_aggregate(jnp.array([0.0, 2.0]), variance_coef=0.5))
+    0.5
+    """
+    scores, share, mask = _prepare(scores, weights, where)
+    mean = jnp.sum(share * scores, axis=-1)
+    deviation = jnp.where(mask, scores - mean[..., None], 0.0)
+    return mean - variance_coef * jnp.sum(share * jnp.square(deviation), axis=-1)
+
+
+def min_aggregate(
+    scores: jax.Array, *, weights: Any = None, where: jax.Array | None = None
+) -> jax.Array:
+    """The worst channel: the soft minimum at k = inf.
+
+    Equal minima share the gradient.
+
+    Args:
+      scores: ``[..., M]`` float.
+      weights: ``[M]`` float >= 0; only whether a weight is 0 matters.
+      where: ``[..., M]`` bool, channels that exist; None: all.
+
+    Returns:
+      ``[...]`` float32; 0 in a row without channels.
+
+    >>> float(min_aggregate(jnp.array([1.0, -0.5])))
+    -0.5
+    """
+    scores, _, mask = _prepare(scores, weights, where)
+    return _masked_min(scores, mask)
+
+
+def _masked_min(scores: jax.Array, mask: jax.Array) -> jax.Array:
+    low = jnp.min(jnp.where(mask, scores, jnp.inf), axis=-1)
+    return jnp.where(jnp.any(mask, axis=-1), low, 0.0)
+
+
+AGGREGATORS: dict[str, Aggregator] = {
+    "rvpo": softmin_aggregate,
+    "variance": variance_penalized_aggregate,
+    "hard_min": min_aggregate,
+    "gdpo": mean_aggregate,
+    "gdpo_sum": sum_aggregate,
+}
+# grpo is missing by its nature: it never forms scores (advantages.py computes it).
+assert set(AGGREGATORS) | {"grpo"} == set(METHODS)
+
+
+def make_aggregator(config: AdvantageConfig, **available: Any) -> Callable[[jax.Array], jax.Array]:
+    """Binds a method name or a user's function to what it wants to know.
+
+    A user's function takes the scores ``[B, G, M]`` first and returns ``[B, G]``. It is also
+    given those of ``available`` that it names as keyword arguments: ``where`` ``[B, G, M]``,
+    ``weights`` ``[M]`` or None, ``risk_coef``, ``variance_coef``, ``levels`` ``[B, 1, M]`` (each
+    channel's group mean rescaled by its range to [0, 1]) and ``rewards`` ``[B, G, M]``.
+
+    Args:
+      config: ``config.method`` is one of ``AGGREGATORS`` or a function.
+      **available: what functions may ask for.
+
+    Returns:
+      A function ``[B, G, M] -> [B, G]``.
+
+    Raises:
+      ValueError: if the function asks for something that is not there.
+    """
+    function = config.method if callable(config.method) else AGGREGATORS[config.method]
+    wanted = {}
+    parameters = list(inspect.signature(function).parameters.values())
+    for parameter in parameters[1:]:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            wanted = {name: value for name, value in available.items() if value is not None}
+        elif parameter.name in available and (
+            available[parameter.name] is not None or parameter.name == "weights"
+        ):
+            wanted[parameter.name] = available[parameter.name]
+        elif (
+            parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
+        ):
+            hint = (
+                " levels need channels=[Channel(...), ...]." if parameter.name == "levels" else ""
+            )
+            raise ValueError(
+                f"aggregator {getattr(function, '__name__', function)} asks for "
+                f"{parameter.name}, which is not available.\n"
+                f"  It may name: {', '.join(available)}.{hint}"
+            )
+    return lambda scores: function(scores, **wanted)
