@@ -1,1 +1,1 @@
-
+"""Policies: the decoder and its named sizes."""

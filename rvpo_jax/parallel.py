@@ -1,0 +1,183 @@
+"""Several devices: the only file that names pmap, shard_map, meshes and shardings.
+
+``B`` prompts over all devices. Parameters are replicated, prompts are split: right for policies
+that fit one device.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXIS = "data"
+
+
+def local_devices(num_devices: int | None = None) -> list[jax.Device]:
+    """The local devices of a run.
+
+    Args:
+      num_devices: how many; None: all.
+
+    Returns:
+      The first ``num_devices`` local devices.
+
+    Raises:
+      ValueError: if there are fewer.
+    """
+    devices = jax.local_devices()
+    if num_devices is None:
+        return devices
+    if num_devices > len(devices):
+        raise ValueError(
+            f"parallel.num_devices must be at most {len(devices)}, the local devices, "
+            f"got {num_devices}.\n  Leave it out to use all of them."
+        )
+    return devices[:num_devices]
+
+
+def check_divisible(num_prompts: int, num_devices: int, num_parts: int) -> None:
+    """Refuses a batch that does not split evenly.
+
+    Args:
+      num_prompts: B.
+      num_devices: devices of the run.
+      num_parts: minibatches times microbatches of one device.
+
+    Raises:
+      ValueError: naming the numbers.
+    """
+    if num_prompts % (num_devices * num_parts):
+        raise ValueError(
+            f"rollout.num_prompts = {num_prompts} must be divisible by {num_devices} device(s) "
+            f"times {num_parts} minibatch part(s) = {num_devices * num_parts}.\n"
+            "  Groups never straddle devices: change rollout.num_prompts, or "
+            "parallel.num_devices."
+        )
+
+
+def _mesh(devices: Sequence[jax.Device]) -> Mesh:
+    # Auto: an Explicit mesh, the default of make_mesh, breaks pmap and optax losses.
+    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """Puts a copy of every array on every device, as the mapped functions return it.
+
+    Without it the first call of a mapped function would compile once more than needed.
+
+    Args:
+      tree: arrays.
+      devices: the devices of the run.
+
+    Returns:
+      The same tree, replicated.
+    """
+    sharding = NamedSharding(_mesh(devices), PartitionSpec())
+    return jax.tree.map(lambda x: jax.device_put(x, sharding), tree)
+
+
+def data_parallel(
+    function: Callable[..., Any], devices: Sequence[jax.Device], impl: str = "pmap"
+) -> Callable[[Any, Any], Any]:
+    """Runs ``train_step(state, batch, axis_name)`` on several devices as on one.
+
+    Args:
+      function: takes a replicated tree, a batch and ``axis_name``; returns replicated trees.
+      devices: the devices of the run.
+      impl: pmap, shard_map, or jit for one device.
+
+    Returns:
+      ``(state, batch)`` to the function's result; ``batch`` has the whole B.
+
+    Raises:
+      ValueError: if impl is jit and there are several devices.
+    """
+    if impl == "jit":
+        if len(devices) > 1:
+            raise ValueError(
+                f"parallel.impl jit runs on one device, got {len(devices)}.\n"
+                "  Use pmap, or parallel.num_devices 1."
+            )
+        return jax.jit(function)
+    bound = functools.partial(function, axis_name=AXIS)
+    if impl == "shard_map":
+        mapped = jax.shard_map(
+            bound,
+            mesh=_mesh(devices),
+            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+            out_specs=PartitionSpec(),
+            # The step sums gradients itself; with the check on they arrive summed already.
+            check_vma=False,
+        )
+        return jax.jit(mapped)
+    mapped = jax.pmap(bound, AXIS, devices=devices, in_axes=(None, 0), out_axes=None)
+    return lambda state, batch: mapped(state, split(batch, len(devices)))
+
+
+def map_prompts(
+    function: Callable[..., Any], devices: Sequence[jax.Device], impl: str = "pmap"
+) -> Callable[..., Any]:
+    """Runs ``sample(params, *per_prompt)`` with the prompts split over devices.
+
+    Args:
+      function: takes a replicated tree, then arrays with a leading B; returns arrays with a
+        leading B.
+      devices: the devices of the run.
+      impl: pmap, shard_map, or jit for one device.
+
+    Returns:
+      The function over the whole B.
+    """
+
+    def packed(tree: Any, arrays: tuple) -> Any:
+        return function(tree, *arrays)
+
+    if impl == "jit":
+        return jax.jit(function)
+    if impl == "shard_map":
+        sharded = jax.jit(
+            jax.shard_map(
+                packed,
+                mesh=_mesh(devices),
+                in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+                out_specs=PartitionSpec(AXIS),
+                check_vma=False,
+            )
+        )
+        return lambda tree, *arrays: sharded(tree, arrays)
+    mapped = jax.pmap(packed, AXIS, devices=devices, in_axes=(None, 0))
+
+    def run(tree: Any, *arrays: Any) -> Any:
+        return merge(mapped(tree, split(arrays, len(devices))))
+
+    return run
+
+
+def split(tree: Any, num_devices: int) -> Any:
+    """``[B, ...]`` to ``[devices, B / devices, ...]``.
+
+    Args:
+      tree: arrays with a leading B.
+      num_devices: how many parts.
+
+    Returns:
+      The tree with a device axis in front.
+    """
+    return jax.tree.map(
+        lambda x: x.reshape(num_devices, x.shape[0] // num_devices, *x.shape[1:]), tree
+    )
+
+
+def merge(tree: Any) -> Any:
+    """``[devices, B / devices, ...]`` back to ``[B, ...]``.
+
+    Args:
+      tree: arrays with a leading device axis.
+
+    Returns:
+      The tree without it.
+    """
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), tree)
