@@ -503,3 +503,64 @@ class Config:
             f"model.init warm belongs to data.source embedded, got {self.data.source}.",
             "Use model.init random.",
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionaries of what JSON can hold; a function becomes its qualified name.
+
+        >>> Config().to_dict()["rollout"]["group_size"]
+        8
+        """
+        return _to_plain(dataclasses.asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
+        """The config that ``to_dict`` wrote; a method that was a function cannot come back.
+
+        Args:
+          values: nested dictionaries, every field optional.
+
+        Returns:
+          The config.
+
+        Raises:
+          ValueError: on an unknown field or a bad value.
+
+        >>> Config.from_dict({"optim": {"max_grad_norm": "inf"}}).optim.max_grad_norm
+        inf
+        """
+        return _from_plain(cls, values, "")
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _to_plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_to_plain(item) for item in value]
+    if callable(value):
+        return f"{value.__module__}:{value.__qualname__}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no infinity
+    return value
+
+
+def _from_plain(cls: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    fields = {field.name: field.default for field in dataclasses.fields(cls)}
+    given = {}
+    for name, value in values.items():
+        _check(
+            name in fields,
+            f"unknown config field {prefix}{name}.",
+            f"{prefix or 'The config '}has: {', '.join(fields)}.",
+        )
+        default = fields[name]
+        if dataclasses.is_dataclass(default):
+            given[name] = _from_plain(type(default), value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            given[name] = _to_tuple(value)
+        else:
+            given[name] = math.inf if value == "inf" else value
+    return cls(**given)
+
+
+def _to_tuple(value: Any) -> Any:
+    return tuple(_to_tuple(item) for item in value) if isinstance(value, list) else value

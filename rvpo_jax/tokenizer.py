@@ -3,6 +3,7 @@
 ``B`` prompts, ``P`` prompt tokens. Strings end here: everything behind ``pad_prompts`` is arrays.
 """
 
+import collections
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -147,13 +148,19 @@ class ByteTokenizer:
 def check_pieces(pieces: Sequence[str]) -> None:
     """Raises where a list of pieces cannot become tokens."""
     if isinstance(pieces, str):
-        raise ValueError(f"pieces must be a list of texts, got the text {pieces!r}.\n  Put it in a list.")
+        raise ValueError(
+            f"pieces must be a list of texts, got the text {pieces!r}.\n  Put it in a list."
+        )
     for piece in pieces:
         if not isinstance(piece, str) or not piece:
-            raise ValueError(f"pieces must be texts that are not empty, got {piece!r}.\n  Leave it out.")
-    twice = sorted({piece for piece in pieces if list(pieces).count(piece) > 1})
-    if twice:
-        raise ValueError(f"pieces must differ, got {twice[0]!r} twice.\n  Each piece is one token.")
+            raise ValueError(
+                f"pieces must be texts that are not empty, got {piece!r}.\n  Leave it out."
+            )
+    most_common = collections.Counter(pieces).most_common(1)
+    if most_common and most_common[0][1] > 1:
+        raise ValueError(
+            f"pieces must differ, got {most_common[0][0]!r} twice.\n  Each piece is one token."
+        )
 
 
 def render_messages(messages: str | Sequence[Mapping[str, Any]]) -> str:

@@ -1,1 +1,167 @@
+"""Reward functions: text in, NumPy out. The table of contents of the built-in ones.
 
+A reward function is ``fn(completions, examples) -> [N]`` numbers, one per completion; ``None`` or
+NaN where it does not apply. ``@reward_channel(low=..., high=..., pass_at=...)`` declares its range.
+"""
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from rvpo_jax.rewards.scoring import (
+    Example,
+    RewardError,
+    RewardFn,
+    Scores,
+    channel_of,
+    channels_of,
+    check_any_scored,
+    reward_channel,
+    score,
+)
+from rvpo_jax.rewards.tool_calling import toolrl_correctness, toolrl_format
+from rvpo_jax.rewards.tool_task import (
+    answer_format,
+    arguments,
+    brevity,
+    explanation,
+    privacy,
+    tool_name,
+)
+
+__all__ = [
+    "EMBEDDED_REWARDS",
+    "REWARDS",
+    "Example",
+    "RewardError",
+    "RewardFn",
+    "Scores",
+    "channel_of",
+    "channels_of",
+    "check_any_scored",
+    "load_reward",
+    "reward_channel",
+    "score",
+]
+
+REWARDS: dict[str, RewardFn] = {
+    "toolrl_format": toolrl_format,
+    "toolrl_correctness": toolrl_correctness,
+    "format": answer_format,
+    "tool_name": tool_name,
+    "arguments": arguments,
+    "explanation": explanation,
+    "brevity": brevity,
+    "privacy": privacy,
+}
+"""The built-in reward functions by the name of their channel."""
+
+EMBEDDED_REWARDS: tuple[str, ...] = (
+    "format",
+    "tool_name",
+    "arguments",
+    "explanation",
+    "brevity",
+    "privacy",
+)
+"""The channels of the embedded task, in their order."""
+
+
+def load_reward(name: str) -> RewardFn:
+    """The reward function of a name: a built-in one, or one of the user's own files or packages.
+
+    Args:
+      name: A key of ``REWARDS``, ``FILE.py:FUNCTION`` (relative to the current directory) or
+        ``package.module:FUNCTION``.
+
+    Returns:
+      The function. A file is executed once, however many functions are loaded from it.
+
+    Raises:
+      ValueError: when there is no such function, its file cannot be imported, or it does not take
+        (completions, examples).
+
+    >>> load_reward("brevity") is REWARDS["brevity"]
+    True
+    """
+    if name in REWARDS:
+        return REWARDS[name]
+    place, separator, function = name.rpartition(":")
+    if not (separator and place and function):
+        raise ValueError(
+            f"data.rewards must name reward functions, got {name!r}.\n"
+            f"  Built in are: {', '.join(REWARDS)}. Your own: FILE.py:FUNCTION or "
+            "package.module:FUNCTION."
+        )
+    module = _import(place, name)
+    fn = getattr(module, function, None)
+    if fn is None:
+        own = [key for key, value in vars(module).items() if _is_own_function(value, module)]
+        raise ValueError(
+            f"reward {name!r}: {place} has no function {function}.\n"
+            f"  It has: {', '.join(own) or 'no functions'}."
+        )
+    _check_signature(fn, name)
+    return fn
+
+
+def _import(place: str, name: str) -> ModuleType:
+    path = Path(place).expanduser()
+    if place.endswith(".py") and not path.is_file():
+        raise ValueError(
+            f"reward {name!r}: there is no file {place}.\n"
+            f"  The path is relative to the current directory, {Path.cwd()}."
+        )
+    try:
+        if place.endswith(".py"):
+            return _execute(path.resolve(), path.stat().st_mtime_ns)
+        return importlib.import_module(place)
+    except (Exception, SystemExit) as error:
+        raise ValueError(
+            f"reward {name!r}: importing {place} raised {type(error).__name__}: {error}.\n"
+            "  Import it on its own in Python to see where it fails."
+        ) from error
+
+
+@functools.lru_cache
+def _execute(path: Path, modified_ns: int) -> ModuleType:
+    """Runs a user's file as a module; an edited file (another time stamp) runs again."""
+    name = f"rvpo_user_rewards_{path.stem}_{hash((path, modified_ns)) & 0xFFFFFFFF:08x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look a module up by its name
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _is_own_function(value: object, module: ModuleType) -> bool:
+    return inspect.isfunction(value) and value.__module__ == module.__name__
+
+
+def _check_signature(fn: object, name: str) -> None:
+    if not callable(fn):
+        raise ValueError(
+            f"reward {name!r} must be a function, got {type(fn).__name__}.\n"
+            "  Write def FUNCTION(completions, examples), returning one number per completion."
+        )
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):  # some callables written in C have none
+        return
+    try:
+        signature.bind([], [])
+    except TypeError as error:
+        raise ValueError(
+            f"reward {name!r} must take (completions, examples), got {signature}: {error}.\n"
+            "  Both are sequences of the same length; return one number per completion."
+        ) from error

@@ -1,0 +1,46 @@
+# make demo: train on the embedded task.  make test: everything that CI checks.
+# Another interpreter for the virtual environment: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+METADATA := setup.cfg pyproject.toml
+# Compiled programs are kept between runs; an exported value wins.
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+
+.PHONY: demo test
+
+demo: $(VENV)/.installed
+	$(BIN)/rvpo train --workdir runs/demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy rvpo_jax
+	$(BIN)/python -m pytest
+
+# uv installs in ten seconds what pip installs in a hundred.
+install = if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python -e '$(1)'; \
+	else $(BIN)/python -m pip install --quiet -e '$(1)'; fi
+
+$(VENV)/.installed: $(METADATA) | $(VENV)/.created
+	@echo "Installing rvpo-jax into $(VENV): up to two minutes the first time."
+	@$(call install,.)
+	@touch $@
+
+$(VENV)/.installed-test: $(METADATA) | $(VENV)/.created
+	@echo "Installing rvpo-jax with its test tools into $(VENV): up to two minutes the first time."
+	@$(call install,.[test])
+	@touch $(VENV)/.installed $@
+
+# An environment that works already is kept.
+$(VENV)/.created:
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "PYTHON must be Python 3.11 or newer, got $(PYTHON): $$($(PYTHON) --version 2>&1)." >&2; \
+	    echo "  Name another interpreter, for example: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+	    exit 1; \
+	  fi; \
+	  $(PYTHON) -m venv $(VENV); \
+	fi
+	@touch $@

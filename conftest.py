@@ -1,0 +1,30 @@
+"""Settings of all tests and doctests: eight simulated CPU devices, strict ranks, fixed examples."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parent
+
+# Tests run on the CPU unless JAX_PLATFORMS says otherwise (the `tpu` marker needs that).
+if "JAX_PLATFORMS" not in os.environ:
+    jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+# Broadcasting [B, G] against [B, G, M] by accident is an error, here as in the libraries below.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# derandomize: a failure in CI is the same failure on a laptop.
+hypothesis.settings.register_profile("rvpo", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("rvpo")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Root of the public data sets that some tests compare with; skips where it is absent."""
+    root = Path(os.environ.get("RVPO_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"no test data at {root}; set RVPO_TEST_DATA to the folder that holds it")
+    return root

@@ -1,0 +1,344 @@
+"""Save and restore a run: state, position in the data, meta. The only file that names Orbax.
+
+One checkpoint is a folder named after its step. It is written beside the others under a temporary
+name and renamed when complete, so a killed save leaves the previous checkpoint untouched. Restoring
+takes the newest undamaged one, and everything comes from the same step.
+"""
+
+import json
+import logging
+import os
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from grain.checkpoint import CheckpointRestore, CheckpointSave
+
+from rvpo_jax.types import TrainState
+
+_LOG = logging.getLogger(__name__)
+# Orbax restores an array with flipped bits without a word, so size and CRC-32 of every file are
+# kept in each checkpoint.
+_FILES = "files.json"
+
+
+class CheckpointError(RuntimeError):
+    """There are checkpoints, and none of them can be restored or the last one was not written."""
+
+
+class Restored(NamedTuple):
+    """One checkpoint, read back."""
+
+    state: TrainState
+    meta: dict[str, Any]
+    step: int
+
+
+class Checkpoints:
+    """The checkpoints of one run; a context manager that waits for the last save.
+
+    Saving is asynchronous: ``save`` returns when the arrays are copied to host memory, and the
+    previous save is waited for first. With ``read_only`` nothing in ``directory`` is touched, which
+    is what an evaluation beside a running training needs.
+
+    Args:
+      directory: Folder of the checkpoints; created, with its parents, unless ``read_only``.
+      keep: Newest checkpoints that are kept, at least 1. With 1, a damaged one has no fallback.
+      save_every: Steps between checkpoints, at least 1; only ``is_due`` looks at it.
+      read_only: Neither create, delete nor rename anything; ``save`` is refused.
+
+    Raises:
+      ValueError: if ``directory`` is not a folder that can be used, or a number is too small.
+    """
+
+    def __init__(
+        self, directory: str | Path, *, keep: int = 2, save_every: int = 1, read_only: bool = False
+    ) -> None:
+        for name, value in (("keep", keep), ("save_every", save_every)):
+            if value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value}.\n  2 leaves one fallback.")
+        _quiet_absl()
+        self.save_every = save_every
+        self.read_only = read_only
+        self._saving: int | None = None
+        self._local = "://" not in str(directory)
+        self._manager = ocp.CheckpointManager(
+            _checked_directory(directory, read_only) if self._local else str(directory),
+            options=ocp.CheckpointManagerOptions(
+                # Which checkpoints go is decided when one is saved, so this is safe to read with.
+                max_to_keep=keep,
+                create=not read_only,
+                # A save that was killed leaves its temporary folder behind.
+                cleanup_tmp_directories=not read_only,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_file_list),
+            ),
+        )
+
+    def is_due(self, step: int) -> bool:
+        """True where ``step`` is a multiple of ``save_every``, and not 0.
+
+        Args:
+          step: Rollout batches seen.
+
+        Returns:
+          Whether a checkpoint is due.
+        """
+        return step > 0 and step % self.save_every == 0
+
+    def save(self, step: int, state: TrainState, data_iterator: Any, meta: dict[str, Any]) -> bool:
+        """Starts to save a checkpoint and returns; a step that is already saved stays as it is.
+
+        Args:
+          step: Rollout batches seen, the name of the checkpoint.
+          state: Arrays on any devices. May be donated as soon as this returns.
+          data_iterator: A grain iterator, or ``None``: no position in the data.
+          meta: Whatever JSON can hold; the resolved config of the run belongs here.
+
+        Returns:
+          Whether a save was started.
+
+        Raises:
+          CheckpointError: if this save cannot start, or the one before did not succeed.
+        """
+        if self.read_only:
+            raise ValueError(
+                "save needs checkpoints that are not read_only.\n  Open them with read_only=False."
+            )
+        self.wait()
+        if step in self._manager.all_steps():
+            return False
+        items: dict[str, Any] = {
+            "state": ocp.args.StandardSave(state),
+            "meta": ocp.args.JsonSave(meta),
+        }
+        if data_iterator is not None:
+            items["data"] = CheckpointSave(data_iterator)
+        self._saving = step
+        try:
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        except OSError as error:
+            raise _not_written(self._manager.directory, error) from error
+        return True
+
+    def restore_latest(
+        self, abstract_state: TrainState, data_iterator: Any = None
+    ) -> Restored | None:
+        """The newest checkpoint that can be read; ``None`` where there is no checkpoint at all.
+
+        A checkpoint that cannot be read is reported by a warning. Once an older one has been
+        restored, the folder of the unreadable one is renamed to ``<step>.damaged``, so that the
+        step can be saved again and nothing is lost.
+
+        Args:
+          abstract_state: The state's tree of arrays or of ``jax.ShapeDtypeStruct``, for example
+            from ``jax.eval_shape``. Leaves without a sharding go to the first local device.
+          data_iterator: A grain iterator over the data of the run; it is moved, in place, to where
+            it was at the restored step. ``None``: the position is not read.
+
+        Returns:
+          State, meta and step of the same checkpoint. The arrays equal the saved ones bit for bit.
+
+        Raises:
+          CheckpointError: if there are checkpoints and none can be restored. Then nothing has been
+            renamed, and ``data_iterator`` must not be used.
+        """
+        self.wait()
+        items: dict[str, Any] = {
+            "state": ocp.args.StandardRestore(jax.tree.map(_with_sharding, abstract_state)),
+            "meta": ocp.args.JsonRestore(),
+        }
+        if data_iterator is not None:
+            items["data"] = CheckpointRestore(data_iterator)
+        step, restored = self._newest_readable(items)
+        if restored is None:
+            return None
+        return Restored(state=restored["state"], meta=restored["meta"], step=step)
+
+    def read_meta(self) -> tuple[dict[str, Any], int] | None:
+        """Meta and step of the newest checkpoint whose meta can be read, without any array.
+
+        Returns:
+          ``(meta, step)``, or ``None`` where there is no checkpoint at all.
+
+        Raises:
+          CheckpointError: if there are checkpoints and none has readable meta.
+        """
+        self.wait()
+        step, restored = self._newest_readable({"meta": ocp.args.JsonRestore()}, rename=False)
+        return None if restored is None else (restored["meta"], step)
+
+    def latest_step(self) -> int | None:
+        """Step of the newest complete checkpoint, readable or not.
+
+        Returns:
+          The step, or ``None`` where there is no checkpoint.
+        """
+        return self._manager.latest_step()
+
+    def wait(self) -> None:
+        """Waits until the last save is complete on disk.
+
+        Raises:
+          CheckpointError: if it was not written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # whatever the background thread met: full disk, lost mount
+            raise _not_written(self._manager.directory, error) from error
+
+    def close(self) -> None:
+        """Waits for the last save and stops the background threads.
+
+        Raises:
+          CheckpointError: if the last save was not written.
+        """
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _newest_readable(
+        self, items: dict[str, Any], rename: bool = True
+    ) -> tuple[int, dict[str, Any] | None]:
+        causes: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                self._verify_files(step, tuple(items))
+                restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+            except Exception as error:  # a damaged file may surface as anything
+                causes[step] = _cause(error)
+                where = self._manager.directory / str(step)
+                _LOG.warning("Checkpoint %s cannot be restored: %s.", where, causes[step])
+                continue
+            if rename and not self.read_only:
+                for damaged in causes:
+                    self._set_aside(damaged)
+            return step, dict(restored.items())
+        if causes:
+            listing = "".join(f"\n  step {step}: {cause}" for step, cause in causes.items())
+            raise CheckpointError(
+                f"None of the {len(causes)} checkpoint(s) in {self._manager.directory} can be "
+                f"restored:{listing}\n  Nothing was changed. Restore them from a copy, use the "
+                "model and optimizer they were saved with, or start in another folder."
+            )
+        return -1, None
+
+    def _write_file_list(self) -> None:
+        """Runs in Orbax' background thread, when all is written and before the final rename."""
+        if not self._local:
+            return  # a bucket has checksums of its own
+        for root in Path(self._manager.directory).glob(f"{self._saving}.*tmp*"):
+            files = [path for path in sorted(root.rglob("*")) if path.parent != root]
+            sums = {
+                path.relative_to(root).as_posix(): [path.stat().st_size, _crc32(path)]
+                for path in files
+                if path.is_file() and path.name != "commit_success.txt"
+            }
+            (root / _FILES).write_text(json.dumps(sums, indent=1))
+
+    def _verify_files(self, step: int, items: tuple[str, ...]) -> None:
+        root = Path(self._manager.directory) / str(step)
+        if not self._local or not (root / _FILES).exists():
+            return
+        for name, (size, checksum) in json.loads((root / _FILES).read_text()).items():
+            path = root / name
+            if name.split("/")[0] not in items:
+                continue
+            if not path.exists():
+                raise CheckpointError(f"file {name} is missing")
+            if path.stat().st_size != size:
+                raise CheckpointError(f"file {name} has {path.stat().st_size} of {size} bytes")
+            if _crc32(path) != checksum:
+                raise CheckpointError(f"file {name} differs from what was written")
+
+    def _set_aside(self, step: int) -> None:
+        source = self._manager.directory / str(step)
+        target = self._manager.directory / f"{step}.damaged"
+        number = 1
+        while target.exists():
+            number += 1
+            target = self._manager.directory / f"{step}.damaged-{number}"
+        if jax.process_index() == 0:
+            source.rename(target)
+            _LOG.warning("Going on from an older checkpoint; this one is now %s.", target)
+        ocp.utils.sync_global_devices(f"set aside {step}")
+        self._manager.reload()
+
+
+def _checked_directory(directory: str | Path, read_only: bool) -> str:
+    path = Path(directory).absolute()
+    try:
+        if not read_only:
+            path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(
+            f"directory must be a folder, got {path}, where a file is in the way.\n"
+            "  Choose another folder or move the file."
+        ) from None
+    except OSError as error:
+        raise ValueError(
+            f"directory must be a folder that can be created, got {path}: {error.strerror}.\n"
+            "  Choose a folder that you may write to."
+        ) from None
+    if not path.is_dir():
+        raise ValueError(
+            f"directory must be an existing folder of checkpoints, got {path}.\n"
+            "  Train first, or name the folder of a run."
+        )
+    if not read_only and not os.access(path, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"directory must be writable, got {path}, which is not.\n"
+            "  Choose a folder that you may write to."
+        )
+    return str(path)
+
+
+def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:  # else Orbax asks for the devices of the run that saved
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _crc32(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum
+
+
+def _quiet_absl() -> None:
+    """Orbax logs about forty INFO lines per save to absl; a level chosen by the user stays."""
+    absl = logging.getLogger("absl")
+    if absl.level == logging.NOTSET:
+        absl.setLevel(logging.WARNING)
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, CheckpointError):
+        return str(error)
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"
+
+
+def _not_written(directory: Any, error: BaseException) -> CheckpointError:
+    return CheckpointError(
+        f"A checkpoint could not be written to {directory}: {_cause(error)}\n"
+        "  Earlier checkpoints are intact. Free some space or make the folder writable, then start "
+        "the run again."
+    )

@@ -1,0 +1,280 @@
+"""The command line ``rvpo``: parses options, runs a program, turns errors into exit codes.
+
+0 ok, 1 the run or a check failed, 2 bad usage. The only file that knows tyro.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.logging import RichHandler
+
+from rvpo_jax.config import Config
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a policy; resumes when the workdir has a checkpoint."""
+
+    config: Path | None = None
+    """Python file with get_config() -> rvpo_jax.Config; the options override its fields."""
+    workdir: Path = Path("runs/default")
+    """Folder of the run."""
+    run: Annotated[Config, tyro.conf.arg(name="")] = Config()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Eval:
+    """Pass rates of a run's newest checkpoint on held-out prompts."""
+
+    workdir: Path
+    """Folder of the run."""
+    num_prompts: int = 1024
+    """Held-out prompts, one completion each."""
+    temperature: float | None = None
+    """Sampling temperature; 0: the most likely token; None: that of the run."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Completions of a run's newest checkpoint with their channel values."""
+
+    workdir: Path
+    """Folder of the run."""
+    num: int = 4
+    """Completions: one for each of so many held-out prompts, or so many for --prompt."""
+    prompt: str | None = None
+    """A prompt of your own; its completions are not scored."""
+    temperature: float | None = None
+    """Sampling temperature; 0: the most likely token; None: that of the run."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Figure:
+    """Run an experiment folder: train, count, plot."""
+
+    name: tyro.conf.Positional[str]
+    """Folder name in experiments/."""
+    smoke: bool = False
+    """A run of seconds that exercises the same code."""
+    check: bool = False
+    """Compare with the committed expected.json instead of training again."""
+    root: Path = Path("experiments")
+    """Where the experiment folders are."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """What this machine has and what it lacks."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+      argv: arguments without the program's name; None: those of the process.
+
+    Returns:
+      The exit code.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    errors = Console(stderr=True)
+    handler = RichHandler(console=errors, show_time=False, show_path=False, show_level=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    try:
+        command: Any = _parse(args)
+        return _COMMANDS[type(command)](command)
+    except ValueError as error:
+        if "\n  " not in str(error):
+            raise  # not one of ours, which end in what to do: a bug, and it shows its traceback
+        _print_error(errors, error)
+        return 2
+    except (RuntimeError, ModuleNotFoundError) as error:
+        if not type(error).__module__.startswith("rvpo_jax") and "rvpo-jax[" not in str(error):
+            raise
+        _print_error(errors, error)
+        return 1
+    except KeyboardInterrupt:
+        _print_error(errors, "interrupted; the last checkpoint is intact")
+        return 1
+
+
+def _print_error(console: Console, error: object) -> None:
+    console.print(f"rvpo: {error}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _parse(args: list[str]) -> Any:
+    """The command, with the config file's values as the defaults of the options."""
+    default = Train()
+    if args[:1] == ["train"]:
+        path = _config_path(args[1:])
+        if path is not None:
+            default = Train(config=path, run=load_config(path))
+    subcommand = tyro.conf.subcommand
+    commands = (
+        Annotated[Train, subcommand("train", default=default)]
+        | Annotated[Eval, subcommand("eval")]
+        | Annotated[Sample, subcommand("sample")]
+        | Annotated[Figure, subcommand("figure")]
+        | Annotated[Doctor, subcommand("doctor")]
+    )
+    return tyro.cli(
+        commands,
+        args=args or ["--help"],
+        prog="rvpo",
+        description="Multi-reward post-training of language models in JAX.",
+    )
+
+
+def _config_path(args: Sequence[str]) -> Path | None:
+    for index, arg in enumerate(args):
+        if arg == "--config" and index + 1 < len(args):
+            return Path(args[index + 1])
+        if arg.startswith("--config="):
+            return Path(arg.removeprefix("--config="))
+    return None
+
+
+def load_config(path: Path) -> Config:
+    """Runs ``get_config()`` of a Python file.
+
+    Args:
+      path: the file.
+
+    Returns:
+      What it returns.
+
+    Raises:
+      ValueError: if the file is missing, does not import, has no get_config or returns
+        something else than a Config.
+    """
+    if not path.is_file():
+        raise ValueError(f"--config {path} does not exist.\n  Give a Python file.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"--config {path} is not a Python file.\n  Its name must end in .py.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except AttributeError as error:
+        if hasattr(module, "get_config"):
+            raise _config_error(path, error) from error
+        raise ValueError(
+            f"--config {path} has no function get_config.\n"
+            "  Define get_config() -> rvpo_jax.Config."
+        ) from None
+    except Exception as error:  # anything a user's file may raise
+        raise _config_error(path, error) from error
+    if not isinstance(config, Config):
+        raise ValueError(
+            f"get_config() of {path} must return rvpo_jax.Config, got {type(config).__name__}.\n"
+            "  Return rvpo_jax.Config(...)."
+        )
+    return config
+
+
+def _config_error(path: Path, error: Exception) -> ValueError:
+    first, *rest = str(error).splitlines() or [""]
+    remedy = "\n".join(rest) or "  Run it with python to see the whole traceback."
+    return ValueError(f"--config {path} fails: {type(error).__name__}: {first}\n{remedy}")
+
+
+def _train(command: Train) -> int:
+    from rvpo_jax.train import train
+
+    train(command.run, command.workdir)
+    return 0
+
+
+def _load_run(workdir: Path) -> tuple[Any, Any, int]:
+    """Policy, parameters and step of the newest checkpoint of a run."""
+    from rvpo_jax.train import restore_policy
+
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise ValueError(
+            f"--workdir {workdir} holds no run: config.json is missing.\n"
+            f"  Train one: rvpo train --workdir {workdir}"
+        )
+    try:
+        stored = json.loads(path.read_text())
+    except ValueError:
+        raise ValueError(f"{path} is not valid JSON.\n  Restore it.") from None
+    if ":" in stored["advantage"]["method"]:  # a user's function, which sampling does not need
+        stored["advantage"]["method"] = "rvpo"
+    return restore_policy(Config.from_dict(stored), workdir)
+
+
+def _eval(command: Eval) -> int:
+    from rvpo_jax.evaluate import evaluation_table, sample_held_out
+
+    _check_positive("--num-prompts", command.num_prompts)
+    _check_temperature(command.temperature)
+    policy, params, step = _load_run(command.workdir)
+    evaluation = sample_held_out(
+        policy, params, command.num_prompts, temperature=command.temperature
+    )
+    Console().print(evaluation_table(policy.task, evaluation, step))
+    return 0
+
+
+def _sample(command: Sample) -> int:
+    from rvpo_jax.evaluate import sample_held_out, sample_prompt, show_samples
+
+    _check_positive("--num", command.num)
+    _check_temperature(command.temperature)
+    policy, params, _ = _load_run(command.workdir)
+    if command.prompt is None:
+        evaluation = sample_held_out(policy, params, command.num, temperature=command.temperature)
+    else:
+        evaluation = sample_prompt(
+            policy, params, command.prompt, command.num, temperature=command.temperature
+        )
+    show_samples(policy.task, evaluation, Console())
+    return 0
+
+
+def _check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} must be >= 1, got {value}.\n  Give a positive number.")
+
+
+def _check_temperature(value: float | None) -> None:
+    if value is not None and not 0 <= value < float("inf"):
+        raise ValueError(f"--temperature must be >= 0, got {value}.\n  0 is greedy, 1 as trained.")
+
+
+def _figure(command: Figure) -> int:
+    script = command.root / command.name / "run.py"
+    if not script.is_file():
+        known = sorted(path.parent.name for path in command.root.glob("*/run.py"))
+        raise ValueError(
+            f"there is no experiment {command.name} in {command.root}.\n  "
+            + (f"There are: {', '.join(known)}." if known else "Name the folder with --root.")
+        )
+    flags = [f"--{name}" for name in ("smoke", "check") if getattr(command, name)]
+    return 1 if subprocess.run([sys.executable, str(script), *flags], check=False).returncode else 0
+
+
+def _doctor(command: Doctor) -> int:
+    from rvpo_jax.doctor import doctor
+
+    return doctor(Console())
+
+
+_COMMANDS: dict[type, Any] = {
+    Train: _train,
+    Eval: _eval,
+    Sample: _sample,
+    Figure: _figure,
+    Doctor: _doctor,
+}

@@ -1,0 +1,248 @@
+"""Metrics of a run: ``metrics.jsonl`` always, TensorBoard and W&B when asked for.
+
+One JSON object per logged step, ``{"step": int, "time": seconds since 1970, name: value, ...}``,
+after a first line ``{"header": {...}}``. A value that is not finite is ``null``: JSON has no NaN.
+On resuming, lines from the resumed step on are dropped, so no step is ever in the file twice.
+
+All names, with ``<channel>`` once per reward channel; means are over the rollout batch:
+
+================================  ==================================================================
+Name                              Meaning, unit
+================================  ==================================================================
+``reward/<channel>/mean``         mean raw reward, channel's unit
+``reward/<channel>/std``          its standard deviation over all completions, channel's unit
+``reward/<channel>/pass_rate``    share of completions with reward >= pass_at
+``reward/<channel>/live_frac``    share of groups in which the channel varies
+``reward/<channel>/dead_pass_frac``  share of groups in which it is constant and met
+``reward/<channel>/dead_fail_frac``  share of groups in which it is constant and failed
+``reward/<channel>/scored_frac``  share of completions that it scored
+``reward/joint_pass_rate``        share of completions that meet all their channels
+``aggregate/weight/<channel>``    mean weight of the channel, d aggregate / d score
+``aggregate/channel_var``         mean variance between the scores of a completion, score^2
+``aggregate/group_mean``          mean aggregate before recentring and whitening, score
+``advantage/abs_mean``            mean absolute advantage
+``policy/loss``                   loss of the update
+``policy/ratio_mean``             mean new / old probability of a completion token
+``policy/clip_frac``              share of completion tokens whose ratio is clipped
+``policy/kl_ref``                 KL divergence to the reference policy, nats per token
+``policy/kl_old``                 KL divergence to the policy that sampled, nats per token
+``policy/entropy``                entropy of the next token, nats
+``policy/grad_norm``              global norm of the gradient before it is scaled down
+``rollout/length_mean``           completion length, tokens
+``rollout/truncated_frac``        share of completions cut at the length limit
+``time/rollout_s``                sampling, seconds
+``time/reward_s``                 scoring, seconds
+``time/update_s``                 train step, seconds
+``time/step_s``                   the whole step, seconds
+``perf/rollout_tokens_per_s``     completion tokens sampled per second, all devices
+``perf/update_tokens_per_s``      completion tokens trained on per second, all devices
+``risk_coef``                     k of the soft minimum, 1/score
+================================  ==================================================================
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Sink(Protocol):
+    """Where metrics go besides ``metrics.jsonl``."""
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Takes the metrics of one step."""
+
+    def close(self) -> None:
+        """Flushes what is buffered."""
+
+
+class MetricsWriter:
+    """Writes the metrics of a run; a context manager that closes its sinks.
+
+    Each line is flushed when it is written: a killed run loses nothing but the step it was in.
+
+    Args:
+      workdir: Folder of the run, created if absent; holds ``metrics.jsonl``.
+      sinks: Further sinks by name: ``"tensorboard"``, ``"wandb"``.
+      resume_step: First step that this process will write. ``None`` starts a new file; a step
+        keeps the lines before it and drops the rest, also a last line that was cut.
+      header: What describes the run: config hash, git commit, package versions, devices. Written
+        once, as the first line; on resuming, the first line of the old file stays.
+
+    Raises:
+      ValueError: if a sink is unknown.
+      ModuleNotFoundError: if the package of a sink is not installed.
+    """
+
+    def __init__(
+        self,
+        workdir: str | Path,
+        *,
+        sinks: Sequence[str] = (),
+        resume_step: int | None = None,
+        header: Mapping[str, Any] | None = None,
+    ) -> None:
+        workdir = Path(workdir)
+        workdir.mkdir(parents=True, exist_ok=True)
+        self._sinks = [_make_sink(name, workdir) for name in sinks]
+        self.path = workdir / "metrics.jsonl"
+        if resume_step is None or not self.path.exists():
+            _replace(self.path, [json.dumps({"header": _jsonable(dict(header or {}))})])
+        else:
+            truncate_jsonl(self.path, resume_step)
+
+    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Appends the metrics of one step and hands them to the sinks.
+
+        Args:
+          step: Rollout batches seen.
+          metrics: Names to scalars: Python numbers or arrays without axes.
+        """
+        values = {name: float(value) for name, value in metrics.items()}
+        append_jsonl(self.path, {"step": step, "time": round(time.time(), 3), **values})
+        for sink in self._sinks:
+            sink.write(step, values)
+
+    def close(self) -> None:
+        """Flushes and closes the sinks."""
+        for sink in self._sinks:
+            sink.close()
+
+    def __enter__(self) -> "MetricsWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """The logged steps of a run, oldest first, without the header and without a cut last line.
+
+    Args:
+      path: A ``metrics.jsonl``, or the folder of the run.
+
+    Returns:
+      One dictionary per logged step; values that were not finite are ``None``.
+
+    Raises:
+      ValueError: if there is no such file.
+    """
+    path = Path(path)
+    path = path / "metrics.jsonl" if path.is_dir() else path
+    if not path.exists():
+        raise ValueError(
+            f"path must be a metrics.jsonl or the folder of a run, got {path}.\n"
+            "  A run writes metrics.jsonl from its first step on."
+        )
+    return [row for row in map(json.loads, _whole_lines(path)) if "step" in row]
+
+
+def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
+    """Appends one JSON object as a line and flushes it.
+
+    Args:
+      path: File to append to; created if absent.
+      row: What JSON can hold, and NumPy or JAX arrays; a float that is not finite becomes null.
+    """
+    # ASCII with escapes: a lone surrogate written by a policy has no UTF-8 form.
+    line = json.dumps(_jsonable(row), allow_nan=False)
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def truncate_jsonl(path: str | Path, resume_step: int) -> None:
+    """Drops the lines with ``step >= resume_step`` and a cut last line, all or nothing.
+
+    Args:
+      path: A file written by ``append_jsonl``; nothing happens where it is absent.
+      resume_step: First step that will be written again. Lines without a step stay.
+    """
+    path = Path(path)
+    if path.exists():
+        lines = _whole_lines(path)
+        _replace(path, [line for line in lines if json.loads(line).get("step", -1) < resume_step])
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines that hold a JSON object: a killed process leaves at most its last one cut."""
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [line.decode("utf-8", errors="replace") for line in lines if _is_object(line)]
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _replace(path: Path, lines: list[str]) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy and JAX, scalars too
+        return _jsonable(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class _TensorBoard:
+    def __init__(self, workdir: Path) -> None:
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(workdir / "tensorboard"))
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _WandB:
+    def __init__(self, workdir: Path) -> None:
+        import wandb
+
+        # The folder's name is the run's id, so that a resumed run continues its curves.
+        name = workdir.resolve().name
+        self._run = wandb.init(project="rvpo", id=name, dir=str(workdir), resume="allow")
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+_SINKS: dict[str, type[_TensorBoard] | type[_WandB]] = {
+    "tensorboard": _TensorBoard,
+    "wandb": _WandB,
+}
+
+
+def _make_sink(name: str, workdir: Path) -> Sink:
+    if name not in _SINKS:
+        raise ValueError(
+            f"log.sinks must name {' or '.join(_SINKS)}, got {name!r}.\n"
+            "  metrics.jsonl is always written and needs no sink."
+        )
+    try:
+        return _SINKS[name](workdir)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"log.sinks {name} needs the package {error.name}, which is not installed.\n"
+            "  Install it: pip install 'rvpo-jax[log]'",
+            name=error.name,
+        ) from error

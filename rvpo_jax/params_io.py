@@ -1,0 +1,59 @@
+"""Parameter trees in safetensors files: the shipped warm start, and one's own."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+WARM_START = Path(__file__).parent / "assets" / "tool_task_tiny.safetensors"
+
+
+def _names(tree: Any) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def save_params(params: Any, path: Path, dtype: Any = np.float32) -> None:
+    """Writes a parameter tree.
+
+    Args:
+      params: tree of arrays.
+      path: the file, replaced as a whole.
+      dtype: type on disk.
+    """
+    part = path.with_suffix(".part")
+    save_file({name: np.asarray(leaf, dtype) for name, leaf in _names(params).items()}, part)
+    part.replace(path)
+
+
+def load_params(path: Path, target: Any) -> Any:
+    """Reads a parameter tree that has the names and shapes of ``target``.
+
+    Args:
+      path: a file written by ``save_params``.
+      target: tree of arrays or shapes, usually from ``jax.eval_shape``.
+
+    Returns:
+      The tree, float32.
+
+    Raises:
+      ValueError: if the file is missing or belongs to another architecture.
+    """
+    if not path.is_file():
+        raise ValueError(f"parameter file {path} does not exist.\n  Use model.init random.")
+    stored = load_file(path)
+    wanted = _names(target)
+    wrong = [
+        name
+        for name in {*stored, *wanted}
+        if name not in stored or name not in wanted or stored[name].shape != wanted[name].shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"{path.name} does not fit this model: {sorted(wrong)[0]} differs.\n"
+            "  Use the model.preset and tokenizer it was made for."
+        )
+    leaves = [np.asarray(stored[name], np.float32) for name in wanted]
+    return jax.tree.unflatten(jax.tree.structure(target), leaves)

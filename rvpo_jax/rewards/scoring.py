@@ -1,0 +1,370 @@
+"""Runs reward functions over completions and checks hard what they return.
+
+A reward function sees text and returns one number per completion; here the numbers become
+``[N, M]`` arrays. ``N`` completions, ``M`` reward channels.
+"""
+
+import logging
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rvpo_jax.config import Channel
+
+_logger = logging.getLogger(__name__)
+
+Example = Mapping[str, Any]
+"""One row of the data: what a reward function may know about the prompt."""
+
+
+class RewardFn(Protocol):
+    """A reward function: ``N`` completions and their examples in, ``N`` numbers out.
+
+    ``None`` or NaN means "not applicable here". It must judge each completion on its own:
+    with ``on_error="skip"`` it may be called again with one completion at a time.
+    """
+
+    def __call__(self, completions: Sequence[str], examples: Sequence[Example], /) -> Any:
+        """Returns an array-like ``[N]`` of numbers, bools, None or NaN."""
+
+
+class RewardError(RuntimeError):
+    """A reward function raised, or returned something that is not a reward."""
+
+
+class Scores(NamedTuple):
+    """What ``score`` returns."""
+
+    rewards: npt.NDArray[np.float32]  # [N, M], each channel in its own unit; 0 where not scored
+    where: npt.NDArray[np.bool_]  # [N, M], the channel applies and was scored
+    num_failed: npt.NDArray[np.int64]  # [M], completions on which the function raised
+
+
+_Fn = TypeVar("_Fn", bound=Callable[..., Any])
+
+
+def reward_channel(
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    pass_at: float = 1.0,
+    kind: Literal["quality", "constraint"] = "quality",
+    name: str | None = None,
+    applies: Callable[[Example], bool] | None = None,
+) -> Callable[[_Fn], _Fn]:
+    """Declares the channel of a reward function; the function itself stays as it is.
+
+    Attaches ``fn.channel`` and ``fn.applies``. A function without this decorator has the
+    range 0 to 1 and passes at 1.
+
+    Args:
+      low: Smallest value the function returns, in its own unit.
+      high: Largest value the function returns.
+      pass_at: Value from which the channel counts as met.
+      kind: A constraint must be met; a quality is better when it is higher.
+      name: Name of the channel; None: the name of the function.
+      applies: Tells from the example alone whether the channel means anything there. ``score``
+        masks the others, whatever the function returned. None: it always applies.
+
+    Returns:
+      A decorator that returns the function it was given.
+
+    Raises:
+      ValueError: when the range or ``pass_at`` is impossible.
+
+    >>> @reward_channel(high=5.0, pass_at=3.3)
+    ... def politeness(completions, examples):
+    ...     return [5.0 * ("please" in text) for text in completions]
+    >>> channel_of(politeness).high
+    5.0
+    """
+
+    def attach(fn: _Fn) -> _Fn:
+        channel = Channel(
+            name=_function_name(fn) if name is None else name,
+            low=low,
+            high=high,
+            pass_at=pass_at,
+            kind=kind,
+        )
+        vars(fn).update(channel=channel, applies=applies)
+        return fn
+
+    return attach
+
+
+def channel_of(fn: RewardFn) -> Channel:
+    """The declared channel of a reward function, or the default one with the function's name.
+
+    >>> def plain(completions, examples):
+    ...     return [1.0 for _ in completions]
+    >>> channel_of(plain)
+    Channel(name='plain', low=0.0, high=1.0, pass_at=1.0, kind='quality')
+    """
+    declared = getattr(fn, "channel", None)
+    return declared if isinstance(declared, Channel) else Channel(name=_function_name(fn))
+
+
+def channels_of(reward_fns: Sequence[RewardFn]) -> tuple[Channel, ...]:
+    """The channels of several reward functions, in their order.
+
+    Args:
+      reward_fns: ``M`` functions.
+
+    Returns:
+      ``M`` channels with different names.
+
+    Raises:
+      ValueError: when there is no function, or two channels have the same name.
+    """
+    channels = tuple(channel_of(fn) for fn in reward_fns)
+    names = [channel.name for channel in channels]
+    if not names:
+        raise ValueError("reward_fns must hold at least one function, got none.\n  Name a reward.")
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(
+                f"reward channels must have different names, got {name} twice.\n"
+                "  Give one of them another name: @reward_channel(name=...)."
+            )
+    return channels
+
+
+def score(
+    reward_fns: Sequence[RewardFn],
+    completions: Sequence[str],
+    examples: Sequence[Example],
+    *,
+    on_error: Literal["raise", "skip"] = "raise",
+    threads: int = 4,
+) -> Scores:
+    """The rewards of all completions in all channels, and where they exist.
+
+    The functions run concurrently, each on all completions at once. Nothing is broadcast or
+    repaired: a wrong length, text, inf or a value outside the declared range is an error, in
+    both modes of ``on_error``. A rounding excess over the range of up to 1e-6 of it is clipped.
+
+    Args:
+      reward_fns: ``M`` reward functions with different channel names.
+      completions: ``N`` texts.
+      examples: ``N`` mappings, the row of the data behind each completion.
+      on_error: When a function raises: ``raise`` a RewardError, or ``skip``: call it again for
+        each completion alone, and mask and count those on which it raises again.
+      threads: Functions that run at the same time, at least 1.
+
+    Returns:
+      ``rewards`` ``[N, M]`` float32 (0 where not scored, never NaN), ``where`` ``[N, M]`` bool,
+      and ``num_failed`` ``[M]`` int64.
+
+    Raises:
+      ValueError: when the arguments do not fit together.
+      RewardError: naming the function, and the completion where one value is at fault.
+
+    >>> def length(completions, examples):
+    ...     return [len(text) / 8 if text else None for text in completions]
+    >>> out = score([length], ["four", ""], [{}, {}])
+    >>> out.rewards[:, 0].tolist(), out.where[:, 0].tolist()
+    ([0.5, 0.0], [True, False])
+    """
+    channels = channels_of(reward_fns)
+    _check_arguments(completions, examples, on_error, threads)
+
+    def column(fn: RewardFn, channel: Channel) -> tuple[np.ndarray, int]:
+        return _score_channel(fn, channel, completions, examples, on_error)
+
+    with ThreadPoolExecutor(min(threads, len(channels))) as pool:
+        columns = list(pool.map(column, reward_fns, channels))
+    values = np.stack([values for values, _ in columns], axis=-1)  # [N, M], NaN: not scored
+    where = ~np.isnan(values)
+    return Scores(
+        rewards=np.where(where, values, 0.0).astype(np.float32),
+        where=where,
+        num_failed=np.array([num_failed for _, num_failed in columns], np.int64),
+    )
+
+
+def check_any_scored(where: npt.ArrayLike, channel_names: Sequence[str]) -> None:
+    """Raises when a channel was never scored: a function that abstains everywhere is broken.
+
+    Not part of ``score``: a small batch may well hold only prompts to which a channel does not
+    apply. Call it on many prompts, for instance on the first evaluation.
+
+    Args:
+      where: ``[..., M]`` bool, from ``score``.
+      channel_names: ``M`` names.
+
+    Raises:
+      RewardError: naming the channels without a single score.
+
+    >>> check_any_scored([[True, False], [False, True]], ["format", "brevity"])
+    """
+    mask = np.asarray(where, bool)
+    mask = mask.reshape(-1, mask.shape[-1])
+    counts = mask.sum(0).tolist()
+    never = [name for name, count in zip(channel_names, counts, strict=True) if count == 0]
+    if never:
+        raise RewardError(
+            f"reward channel(s) {', '.join(never)} scored none of {len(mask)} completions.\n"
+            "  The function returned None or NaN, or raised, on every one, or it never applies: "
+            "fix it, or leave it out of data.rewards."
+        )
+
+
+def excerpt(value: object, limit: int = 80) -> str:
+    """A short escaped quotation of untrusted text, on one line.
+
+    >>> excerpt("a" + chr(10) + "b" * 100, limit=4)
+    "'a\\\\nbb'..."
+    """
+    text = value if isinstance(value, str) else str(value)
+    return repr(text[:limit]) + ("..." if len(text) > limit else "")
+
+
+def _function_name(fn: object) -> str:
+    return str(getattr(fn, "__name__", type(fn).__name__))
+
+
+def _check_arguments(
+    completions: Sequence[str], examples: Sequence[Example], on_error: str, threads: int
+) -> None:
+    if isinstance(completions, str):
+        raise ValueError(
+            f"completions must be a sequence of texts, got one text: {excerpt(completions)}.\n"
+            "  Put it in a list."
+        )
+    if len(completions) != len(examples):
+        raise ValueError(
+            f"completions and examples must have the same length, got {len(completions)} and "
+            f"{len(examples)}.\n  Repeat the example of a prompt for each of its completions."
+        )
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error must be raise or skip, got {on_error!r}.\n  Choose one.")
+    if threads < 1:
+        raise ValueError(f"threads must be >= 1, got {threads}.\n  1 runs them in turn.")
+
+
+def _score_channel(
+    fn: RewardFn,
+    channel: Channel,
+    completions: Sequence[str],
+    examples: Sequence[Example],
+    on_error: str,
+) -> tuple[np.ndarray, int]:
+    """One channel: ``[N]`` float64 with NaN where not scored, and how many calls failed."""
+    try:
+        values = _masked_call(fn, channel, completions, examples, first=0)
+    except RewardError:
+        raise
+    except Exception as error:
+        if on_error == "skip":
+            return _score_one_by_one(fn, channel, completions, examples)
+        raise RewardError(
+            f"reward function {channel.name} raised {type(error).__name__}: "
+            f"{excerpt(' '.join(str(error).split()), 300)}.\n"
+            "  Fix the function, or set data.on_reward_error to skip: completions on which it "
+            "raises then count as not scored."
+        ) from error
+    return values, 0
+
+
+def _score_one_by_one(
+    fn: RewardFn, channel: Channel, completions: Sequence[str], examples: Sequence[Example]
+) -> tuple[np.ndarray, int]:
+    values = np.full(len(completions), np.nan)
+    failures: list[tuple[int, Exception]] = []
+    for i, (completion, example) in enumerate(zip(completions, examples, strict=True)):
+        try:
+            values[i : i + 1] = _masked_call(fn, channel, [completion], [example], first=i)
+        except RewardError:
+            raise
+        except Exception as error:
+            failures.append((i, error))
+    if failures:  # a skipped error that nobody sees would be a quiet failure
+        i, cause = failures[0]
+        _logger.warning(
+            "reward function %s raised on %d of %d completions; first on example %d, %s: %s: %s",
+            *(channel.name, len(failures), len(completions), i, excerpt(completions[i])),
+            *(type(cause).__name__, excerpt(cause)),
+        )
+    return values, len(failures)
+
+
+def _masked_call(
+    fn: RewardFn,
+    channel: Channel,
+    completions: Sequence[str],
+    examples: Sequence[Example],
+    first: int,
+) -> np.ndarray:
+    """Calls the function and checks the result; ``first`` is the index of the first example."""
+    values = _to_floats(fn(completions, examples), channel, completions, first)
+    _check_range(values, channel, completions, first)
+    applies = getattr(fn, "applies", None)
+    if applies is not None:
+        values = np.where([bool(applies(example)) for example in examples], values, np.nan)
+    return np.clip(values, channel.low, channel.high)
+
+
+def _to_floats(
+    returned: Any, channel: Channel, completions: Sequence[str], first: int
+) -> np.ndarray:
+    """``[N]`` float64 from whatever the function returned; NaN for None."""
+    # Lists become object arrays: NumPy would turn [1.0, "0.5"] into text without a word.
+    dtype = object if isinstance(returned, (list, tuple)) else None
+    try:
+        array = np.asarray(returned, dtype)
+    except Exception as error:
+        raise RewardError(
+            f"reward function {channel.name} must return one number per completion, got "
+            f"{type(returned).__name__}: {excerpt(error)}.\n  Return a list or an array of numbers."
+        ) from error
+    if array.shape != (len(completions),):
+        raise RewardError(
+            f"reward function {channel.name} must return one number per completion, shape "
+            f"({len(completions)},), got {type(returned).__name__} of shape {array.shape}.\n"
+            "  Return a list or an array of numbers; None where it does not apply."
+        )
+    if array.dtype.kind in "biuf":
+        return array.astype(np.float64)
+    if array.dtype.kind != "O":
+        raise RewardError(
+            f"reward function {channel.name} must return numbers, got dtype {array.dtype}.\n"
+            "  Convert them to float; None where it does not apply."
+        )
+    floats = np.empty(len(array))
+    for i, value in enumerate(array):
+        if hasattr(value, "shape") and value.shape == ():  # a zero-dimensional array
+            value = value.item()
+        if value is not None and not isinstance(value, (numbers.Real, np.bool_)):
+            raise _value_error(
+                channel, f"{excerpt(value)} ({type(value).__name__})", i, first, completions
+            )
+        try:
+            floats[i] = np.nan if value is None else float(value)
+        except OverflowError:  # an integer beyond the range of a float
+            floats[i] = np.inf
+    return floats
+
+
+def _check_range(
+    values: np.ndarray, channel: Channel, completions: Sequence[str], first: int
+) -> None:
+    slack = 1e-6 * (channel.high - channel.low)
+    inside = (values >= channel.low - slack) & (values <= channel.high + slack)
+    for i in np.flatnonzero(~inside & ~np.isnan(values)):
+        raise _value_error(channel, f"{values[i]}", int(i), first, completions)
+
+
+def _value_error(
+    channel: Channel, value: str, i: int, first: int, completions: Sequence[str]
+) -> RewardError:
+    return RewardError(
+        f"reward function {channel.name} must return numbers in [{channel.low}, {channel.high}], "
+        f"got {value} for example {first + i}, completion {excerpt(completions[i])}.\n"
+        "  Declare the range with @reward_channel(low=..., high=...), or fix the value; "
+        "None where it does not apply."
+    )

@@ -1,0 +1,340 @@
+"""Checkpoints: bitwise round trips, and every way in which one can be broken."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rvpo_jax import checkpoint
+from rvpo_jax.checkpoint import CheckpointError, Checkpoints
+from rvpo_jax.types import TrainState
+
+
+def make_state(step):
+    """Every leaf differs between steps, so that a mixture of two checkpoints is seen."""
+    params = {"table": jax.random.normal(jax.random.key(step), (64, 64)), "bias": jnp.zeros(3)}
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
+    opt_state = optimizer.init(params)
+    _, opt_state = optimizer.update(params, opt_state, params)
+    return TrainState(
+        step=jnp.int32(step), params=params, opt_state=opt_state, key=jax.random.key(100 + step)
+    )
+
+
+def make_data():
+    return iter(grain.MapDataset.range(1000).seed(1).shuffle().batch(4).to_iter_dataset())
+
+
+def data_after(step):
+    """The iterator after ``step`` batches."""
+    data = make_data()
+    for _ in range(step):
+        next(data)
+    return data
+
+
+def save_steps(directory, *steps, keep=5):
+    with Checkpoints(directory, keep=keep) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, make_state(step), data_after(step), {"saved_at": step})
+
+
+def bits(tree):
+    def raw(leaf):
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+    return [(raw(leaf).dtype, raw(leaf).tobytes()) for leaf in jax.tree.leaves(tree)]
+
+
+def assert_is_step(restored, data, step):
+    """State, meta and data position are those of ``step``, bit for bit."""
+    assert restored.step == step
+    assert restored.meta == {"saved_at": step}
+    assert jax.tree.structure(restored.state) == jax.tree.structure(make_state(step))
+    assert bits(restored.state) == bits(make_state(step))
+    np.testing.assert_array_equal(next(data), next(data_after(step)))
+
+
+def restore(directory):
+    data = make_data()
+    with Checkpoints(directory) as checkpoints:
+        restored = checkpoints.restore_latest(jax.eval_shape(make_state, 0), data)
+    return restored, data
+
+
+def array_file(directory, step):
+    """The largest file of a checkpoint: the arrays."""
+    return max(
+        (path for path in (directory / str(step)).rglob("*") if path.is_file()),
+        key=lambda path: path.stat().st_size,
+    )
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_checkpoint_comes_back_bit_for_bit_with_key_optimizer_and_data_position(tmp_path):
+    save_steps(tmp_path, 3)
+    restored, data = restore(tmp_path)
+    assert_is_step(restored, data, 3)
+    assert jnp.issubdtype(restored.state.key.dtype, jax.dtypes.prng_key)
+
+
+def test_an_empty_folder_has_nothing_to_restore(tmp_path):
+    restored, _ = restore(tmp_path / "new")
+    assert restored is None
+    with Checkpoints(tmp_path / "new") as checkpoints:
+        assert checkpoints.latest_step() is None
+        assert checkpoints.read_meta() is None
+
+
+def test_a_state_restores_onto_the_shardings_of_its_target(tmp_path):
+    save_steps(tmp_path, 1)
+    second = jax.sharding.SingleDeviceSharding(jax.devices()[1])
+    target = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=second), make_state(0)
+    )
+    with Checkpoints(tmp_path) as checkpoints:
+        restored = checkpoints.restore_latest(target)
+    assert restored.state.params["table"].devices() == {jax.devices()[1]}
+    assert bits(restored.state) == bits(make_state(1))
+
+
+def test_the_saved_arrays_may_be_donated_at_once(tmp_path):
+    state = jax.tree.map(lambda leaf: leaf, make_state(1))
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state, make_data(), {})
+        step = jax.jit(
+            lambda params: jax.tree.map(lambda leaf: leaf * 0 - 1, params), donate_argnums=0
+        )
+        jax.block_until_ready(step(state.params))
+        checkpoints.wait()
+        restored = checkpoints.restore_latest(make_state(0))
+    assert bits(restored.state) == bits(make_state(1))
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    save_steps(tmp_path, 1, 2, 3, 4, keep=2)
+    assert names(tmp_path) == ["3", "4"]
+
+
+def test_a_step_that_is_saved_already_stays_as_it_is(tmp_path):
+    save_steps(tmp_path, 2)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert not checkpoints.save(2, make_state(9), make_data(), {"saved_at": 9})
+    assert_is_step(*restore(tmp_path), 2)
+
+
+@pytest.mark.parametrize(("step", "due"), [(0, False), (1, False), (2, True), (4, True)])
+def test_a_checkpoint_is_due_at_multiples_of_save_every(tmp_path, step, due):
+    with Checkpoints(tmp_path, save_every=2) as checkpoints:
+        assert checkpoints.is_due(step) == due
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_one_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("damage", "cause"),
+    [
+        pytest.param(truncate, "bytes", id="truncated"),
+        pytest.param(lambda path: path.unlink(), "is missing", id="missing"),
+        pytest.param(flip_one_bit, "differs from what was written", id="one bit flipped"),
+    ],
+)
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_is_used(
+    tmp_path, caplog, damage, cause
+):
+    save_steps(tmp_path, 1, 2)
+    damage(array_file(tmp_path, 2))
+    with caplog.at_level(logging.WARNING):
+        restored, data = restore(tmp_path)
+    assert_is_step(restored, data, 1)
+    report = caplog.records[0].getMessage()
+    assert str(tmp_path / "2") in report and cause in report
+    assert names(tmp_path) == ["1", "2.damaged"]
+
+
+def test_damage_that_the_file_list_cannot_show_is_found_while_restoring(tmp_path, caplog):
+    save_steps(tmp_path, 1, 2)
+    (tmp_path / "2" / "files.json").unlink()
+    (tmp_path / "2" / "meta" / "metadata").write_text("{")
+    assert_is_step(*restore(tmp_path), 1)
+    assert f"{tmp_path / '2'} cannot be restored" in caplog.records[0].getMessage()
+
+
+def test_a_damaged_step_can_be_saved_again_and_nothing_is_lost(tmp_path):
+    for _ in range(2):
+        save_steps(tmp_path, 1, 2)
+        truncate(array_file(tmp_path, 2))
+        assert_is_step(*restore(tmp_path), 1)
+    save_steps(tmp_path, 2)
+    assert_is_step(*restore(tmp_path), 2)
+    assert names(tmp_path) == ["1", "2", "2.damaged", "2.damaged-2"]
+
+
+def test_a_run_never_starts_anew_when_all_its_checkpoints_are_damaged(tmp_path):
+    save_steps(tmp_path, 1, 2)
+    for step in (1, 2):
+        truncate(array_file(tmp_path, step))
+    with pytest.raises(CheckpointError, match=r"(?s)None of the 2 .*step 2: .*step 1: .*bytes"):
+        restore(tmp_path)
+    assert names(tmp_path) == ["1", "2"]
+
+
+def test_a_state_of_another_shape_is_an_error_that_leaves_the_checkpoints_alone(tmp_path):
+    save_steps(tmp_path, 1)
+    other = TrainState(
+        step=jnp.int32(0), params={"wide": jnp.zeros(9)}, opt_state=(), key=jax.random.key(0)
+    )
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError, match="step 1: "):
+        checkpoints.restore_latest(other)
+    assert names(tmp_path) == ["1"]
+
+
+def test_meta_is_read_without_the_arrays(tmp_path):
+    save_steps(tmp_path, 1, 2)
+    truncate(array_file(tmp_path, 2))
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.read_meta() == ({"saved_at": 2}, 2)
+
+
+def test_a_read_only_view_touches_nothing(tmp_path):
+    save_steps(tmp_path, 1, 2)
+    truncate(array_file(tmp_path, 2))
+    (tmp_path / "3.orbax-checkpoint-tmp").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with Checkpoints(tmp_path, keep=1, read_only=True) as checkpoints:
+        assert checkpoints.restore_latest(make_state(0)).step == 1
+        with pytest.raises(ValueError, match="read_only"):
+            checkpoints.save(4, make_state(4), None, {})
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_save_that_fails_in_the_background_is_reported(tmp_path, monkeypatch):
+    def disk_full(path):
+        raise OSError(28, "No space left on device")
+
+    save_steps(tmp_path, 1)
+    monkeypatch.setattr(checkpoint, "_crc32", disk_full)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(2, make_state(2), data_after(2), {"saved_at": 2})
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        checkpoints.wait()
+    checkpoints.close()
+    monkeypatch.undo()
+    assert_is_step(*restore(tmp_path), 1)
+
+
+_KILLED_WHILE_SAVING = """
+    import os, pathlib, signal, sys, time
+    import jax, jax.numpy as jnp
+    from rvpo_jax.checkpoint import Checkpoints
+    from rvpo_jax.types import TrainState
+
+    def state(step):  # noise does not compress: 64 MB on disk
+        params = jax.random.normal(jax.random.key(step), (4096, 4096))
+        return TrainState(step=jnp.int32(step), params=params, opt_state=(), key=jax.random.key(0))
+
+    if __name__ == "__main__":
+        directory = pathlib.Path(sys.argv[1])
+        checkpoints = Checkpoints(directory)
+        checkpoints.save(1, state(1), None, {"saved_at": 1})
+        checkpoints.wait()
+        second = jax.block_until_ready(state(2))
+        checkpoints.save(2, second, None, {"saved_at": 2})
+        while not list(directory.glob("2.*")):
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_killed_while_saving_resumes_from_the_checkpoint_before(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(textwrap.dedent(_KILLED_WHILE_SAVING))
+    run = subprocess.run(
+        [sys.executable, script, tmp_path / "run"],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert names(tmp_path / "run") == ["1", "2.orbax-checkpoint-tmp"]
+
+    target = TrainState(
+        step=jnp.int32(0), params=jnp.zeros((4096, 4096)), opt_state=(), key=jax.random.key(0)
+    )
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        restored = checkpoints.restore_latest(target)
+        assert restored.step == int(restored.state.step) == 1
+        checkpoints.save(2, restored.state, None, {"saved_at": 2})
+    assert names(tmp_path / "run") == ["1", "2"]
+
+
+def test_what_a_killed_save_left_is_gone_after_the_next_save(tmp_path):
+    (tmp_path / "2.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    save_steps(tmp_path, 3)
+    assert names(tmp_path) == ["3"]
+
+
+def test_the_file_list_names_every_file_of_the_items(tmp_path):
+    save_steps(tmp_path, 1)
+    listed = set(json.loads((tmp_path / "1" / "files.json").read_text()))
+    present = {
+        path.relative_to(tmp_path / "1").as_posix()
+        for item in ("state", "data", "meta")
+        for path in (tmp_path / "1" / item).rglob("*")
+        if path.is_file() and path.name != "commit_success.txt"
+    }
+    assert listed == present
+
+
+@pytest.mark.parametrize("arguments", [{"keep": 0}, {"save_every": 0}])
+def test_counts_below_one_are_refused(tmp_path, arguments):
+    (name,) = arguments
+    with pytest.raises(ValueError, match=rf"{name} must be >= 1, got 0\.\n  "):
+        Checkpoints(tmp_path, **arguments)
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, below):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"directory must be a folder, got .*file.*\n  "):
+        Checkpoints(tmp_path / "file" / below)
+
+
+def test_a_folder_that_is_not_writable_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(ValueError, match=r"directory must be writable, got .*\n  "):
+        Checkpoints(tmp_path)
+
+
+def test_a_read_only_view_needs_an_existing_folder(tmp_path):
+    with pytest.raises(ValueError, match=r"existing folder of checkpoints, got .*\n  Train first"):
+        Checkpoints(tmp_path / "absent", read_only=True)
+
+
+def test_a_save_says_nothing_on_a_console_at_info(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        save_steps(tmp_path, 1)
+        restore(tmp_path)
+    assert caplog.records == []
