@@ -229,7 +229,7 @@ COMBINATIONS = [
 
 
 @pytest.mark.parametrize("fields", COMBINATIONS, ids=lambda f: f"{f['method']}-{len(f)}")
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(st.integers(0, 2**20))
 def test_every_method_and_convention_equals_the_oracle(fields, seed):
     rewards, where, lengths = rollout(seed)
@@ -475,11 +475,20 @@ def test_advantages_of_a_whitened_batch_have_mean_0_and_std_1():
 
 
 @pytest.mark.parametrize("group", [2, 3, 5, 6, 7, 16])
-@pytest.mark.parametrize("method", METHODS)
-def test_a_constant_channel_is_exactly_dead(group, method):
+def test_a_constant_channel_is_exactly_dead(group):
     # 0.1, 0.7 and 1e6 / 3 are not float32 numbers: a mean of them over 3, 5 or 7 leaves a residue.
     rewards = np.zeros((2, group, 3), np.float32) + np.float32([0.1, 0.7, 1e6 / 3])
-    out = advantages(rewards, method=method, eps=0.0, whiten_eps=0.0)
+    scores, live = standardize(jnp.asarray(rewards), jnp.ones(rewards.shape, bool), eps=0.0)
+    assert not np.any(live)
+    np.testing.assert_array_equal(scores, np.zeros_like(rewards))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_constant_channels_give_advantages_of_exactly_0(method):
+    rewards = np.zeros((3, 4, 3), np.float32) + np.float32([0.1, 0.7, 1e6 / 3])
+    where = np.ones(rewards.shape, bool)
+    where[:2, 3] = False  # two groups of three completions
+    out = advantages(rewards, where, method=method, eps=0.0, whiten_eps=0.0)
     assert not np.any(out.live)
     for leaf in (out.scores, out.aggregate, out.advantages):
         np.testing.assert_array_equal(leaf, np.zeros_like(leaf))
@@ -488,20 +497,21 @@ def test_a_constant_channel_is_exactly_dead(group, method):
 
 @pytest.mark.parametrize("group", [3, 5, 7])
 def test_a_constant_channel_stays_dead_beside_absent_completions(group):
-    rewards = np.full((1, group + 1, 2), 0.1, np.float32)
-    rewards[0, -1, 0] = 99.0
+    rewards = np.full((2, group + 1, 3), 0.1, np.float32)
+    rewards[:, -1] = 99.0
     where = np.ones(rewards.shape, bool)
-    where[0, -1, 0] = False
-    out = advantages(rewards, where, eps=0.0, whiten="none")
-    assert not np.any(out.live)
-    assert not np.any(out.scores)
+    where[:, -1] = False
+    scores, live = standardize(jnp.asarray(rewards), jnp.asarray(where), eps=0.0)
+    assert not np.any(live)
+    assert not np.any(scores)
 
 
 def test_a_single_scored_completion_has_no_group_to_compare_with():
-    rewards = np.float32([[[5.0], [NAN], [NAN]]])
+    rewards = np.full((2, 4, 2), NAN, np.float32)
+    rewards[0, 1, 0] = rewards[1, 3, 1] = 5.0
     out = advantages(rewards, ddof=1)
-    assert out.live.tolist() == [[False]]
-    assert out.advantages.tolist() == [[0.0, 0.0, 0.0]]
+    assert not np.any(out.live)
+    np.testing.assert_array_equal(out.advantages, np.zeros((2, 4)))
 
 
 def test_large_nearly_equal_rewards_keep_their_digits():
@@ -573,7 +583,8 @@ def test_a_completion_without_any_score_is_left_out_of_all_statistics():
             id="token",
         ),
         pytest.param(
-            dict(scope="batch", eps=1.0), np.array([-3, -1, 1, 3]) / (math.sqrt(20 / 3) + 1),
+            dict(scope="batch", eps=1.0),
+            np.array([-3, -1, 1, 3]) / (math.sqrt(20 / 3) + 1),
             id="eps on std",
         ),
         pytest.param(
@@ -604,8 +615,9 @@ def test_standardising_worked_by_hand():
 # Devices
 
 
-@pytest.mark.parametrize("scope", ["batch", "token", "group", "none"])
-@pytest.mark.parametrize("num_devices", [2, 8])
+@pytest.mark.parametrize(
+    ("scope", "num_devices"), [("batch", 2), ("batch", 8), ("token", 8), ("group", 8)]
+)
 def test_advantages_do_not_depend_on_the_number_of_devices(scope, num_devices):
     rng = np.random.default_rng(0)
     # Devices differ in level, in how much was scored and in length: local statistics would show.
@@ -681,7 +693,12 @@ def test_a_users_aggregator_sees_levels_mask_weights_and_coefficients():
 
     def own(scores, *, levels, where, weights, risk_coef, variance_coef, rewards):
         seen.update(
-            levels=levels, where=where, weights=weights, k=risk_coef, beta=variance_coef, raw=rewards
+            levels=levels,
+            where=where,
+            weights=weights,
+            k=risk_coef,
+            beta=variance_coef,
+            raw=rewards,
         )
         return jnp.min(scores, axis=-1)
 
@@ -827,9 +844,7 @@ def test_arguments_that_do_not_fit_are_refused(keywords, message):
 @pytest.mark.parametrize("shape", [(4, 2), (8,), (2, 4, 2)])
 def test_lengths_of_the_wrong_shape_are_refused(shape):
     with pytest.raises(ValueError, match="lengths must have"):
-        compute_advantages(
-            REWARDS, config=AdvantageConfig(whiten="token"), lengths=np.ones(shape)
-        )
+        compute_advantages(REWARDS, config=AdvantageConfig(whiten="token"), lengths=np.ones(shape))
 
 
 # Every field of the configuration does something (style.md C4)

@@ -305,9 +305,7 @@ def test_softmin_gradient_is_finite_and_sums_to_1_through_masked_garbage_and_tie
             [NAN, NAN, INF, -INF],  # no channel at all
         ]
     )
-    where = jnp.array(
-        [[0, 1, 1, 0], [0, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]], bool
-    )
+    where = jnp.array([[0, 1, 1, 0], [0, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]], bool)
 
     def total(scores, k):
         return softmin_aggregate(scores, risk_coef=k, where=where).sum()

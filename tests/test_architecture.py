@@ -43,6 +43,7 @@ LAYERS = {
     "metrics": 2,
     "reports": 2,
     # 3: programs
+    "run": 3,
     "train": 3,
     "evaluate": 3,
     "audit": 3,

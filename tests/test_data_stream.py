@@ -161,16 +161,17 @@ def test_the_split_parts_the_rows_in_about_the_share_asked_for():
     assert numbers(train) == sorted(numbers(train))
 
 
-def test_equal_prompts_are_on_the_same_side():
-    messages = [{"role": "user", "content": "a"}]
-    turned = [{"content": "a", "role": "user"}]
-    rows = [{"prompt": prompt} for prompt in [*"abcdefgh" * 3, messages, turned, messages]]
-    train, held_out = split_held_out(rows, 0.5, seed=0)
+def test_equal_prompts_are_on_the_same_side_whatever_the_order_of_the_fields():
+    texts = [chr(code) for code in range(97, 117)]
+    messages = [[{"role": "user", "content": text}] for text in texts]
+    turned = [[{"content": text, "role": "user"}] for text in texts]
+    rows = [{"prompt": prompt} for prompt in [*texts, *messages, *turned, *texts, *messages]]
     sides = [
-        {json.dumps(row["prompt"], sort_keys=True) for row in side} for side in (train, held_out)
+        {json.dumps(row["prompt"], sort_keys=True) for row in side}
+        for side in split_held_out(rows, 0.5, seed=0)
     ]
     assert not sides[0] & sides[1]
-    assert len(sides[0]) + len(sides[1]) == 9
+    assert len(sides[0]) + len(sides[1]) == 40
 
 
 def test_rows_added_to_a_file_move_no_other_row():

@@ -48,6 +48,9 @@ def of(reference, completion):
         pytest.param(ONE, ONE.replace(', "y": "b"', ""), 1, 0.75, id="parameter missing"),
         # 1 + 2/3 + 2 of 4
         pytest.param(ONE, ONE.replace('"b"', '"b", "z": 0'), 1, 2.5, id="extra parameter"),
+        pytest.param(
+            ONE, ONE.replace("1", "true").replace('"b"', '"b", "z": 0'), 1, 2.5, id="true and extra"
+        ),
         pytest.param(ONE, ONE.replace('"f"', '"g"'), 1, -3.0, id="wrong tool"),
         # 1 + 0 + 0 of 4
         pytest.param(
@@ -113,6 +116,14 @@ def of(reference, completion):
             id="two blocks of one call",
         ),
         pytest.param(TWO, calls(F, "", H), 1, -3.0, id="blank line between calls"),
+        # f(x) shares nothing with f() and does not take it; the second f does. 1/2 + 1 of 4
+        pytest.param(
+            calls(F1, '{"name": "f", "parameters": {}}'),
+            calls('{"name": "f", "parameters": {}}'),
+            1,
+            -0.75,
+            id="nothing shared takes nothing",
+        ),
         # Greedy: the first f takes the call that the second one needs. Names 1; f(x=1, y=2)
         # finds f(x=1): 1/2 + 1; f(x=1) finds f(): 0 and takes nothing. 2.5 of 1 + 3 + 2.
         pytest.param(
@@ -140,6 +151,9 @@ def of(reference, completion):
             1,
             3.0,
             id="non-ASCII and its escapes",
+        ),
+        pytest.param(
+            *[calls('{"name": "f", "parameters": {"x": "\u2028"}}')] * 2, 1, 3.0, id="U+2028"
         ),
         # Equal to the eye, different in code points: NFC against NFD.
         pytest.param(
@@ -209,6 +223,7 @@ def test_the_reference_may_stand_in_the_column_of_rlla():
         pytest.param({"answer": "x"}, "example 1 must have a text ground_truth", id="missing"),
         pytest.param({"ground_truth": 3}, "got int", id="not text"),
         pytest.param({"ground_truth": calls("{}")}, "one JSON call per line", id="no call"),
+        pytest.param({"ground_truth": calls('{"name": "f"}')}, "one JSON call", id="no parameters"),
         pytest.param({"ground_truth": ONE[:-1]}, "of example 1 must hold", id="not closed"),
     ],
 )
@@ -248,9 +263,10 @@ HOSTILE = {
 def test_hostile_text_is_judged_in_less_than_a_second_and_earns_little(name, text):
     example = {"ground_truth": ONE, "secret": "amber"}
     fn = rewards.REWARDS[name]
-    start = time.perf_counter()
+    # Of processor time: the machine may be busy with something else.
+    start = time.thread_time()
     value = fn([text], [example])[0]
-    assert time.perf_counter() - start < 1.0
+    assert time.thread_time() - start < 1.0
     channel = rewards.channel_of(fn)
     assert channel.low <= value <= channel.high
     if name == "toolrl_correctness":

@@ -12,17 +12,14 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from rvpo_jax.rewards.scoring import (
+from rvpo_jax.rewards.channels import (
     Example,
-    RewardError,
     RewardFn,
-    Scores,
     channel_of,
     channels_of,
-    check_any_scored,
     reward_channel,
-    score,
 )
+from rvpo_jax.rewards.scoring import RewardError, Scores, check_any_scored, score
 from rvpo_jax.rewards.tool_calling import toolrl_correctness, toolrl_format
 from rvpo_jax.rewards.tool_task import (
     answer_format,

@@ -6,30 +6,17 @@ A reward function sees text and returns one number per completion; here the numb
 
 import logging
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from rvpo_jax.config import Channel
+from rvpo_jax.rewards.channels import Example, RewardFn, channels_of
 
 _logger = logging.getLogger(__name__)
-
-Example = Mapping[str, Any]
-"""One row of the data: what a reward function may know about the prompt."""
-
-
-class RewardFn(Protocol):
-    """A reward function: ``N`` completions and their examples in, ``N`` numbers out.
-
-    ``None`` or NaN means "not applicable here". It must judge each completion on its own:
-    with ``on_error="skip"`` it may be called again with one completion at a time.
-    """
-
-    def __call__(self, completions: Sequence[str], examples: Sequence[Example], /) -> Any:
-        """Returns an array-like ``[N]`` of numbers, bools, None or NaN."""
 
 
 class RewardError(RuntimeError):
@@ -42,96 +29,6 @@ class Scores(NamedTuple):
     rewards: npt.NDArray[np.float32]  # [N, M], each channel in its own unit; 0 where not scored
     where: npt.NDArray[np.bool_]  # [N, M], the channel applies and was scored
     num_failed: npt.NDArray[np.int64]  # [M], completions on which the function raised
-
-
-_Fn = TypeVar("_Fn", bound=Callable[..., Any])
-
-
-def reward_channel(
-    *,
-    low: float = 0.0,
-    high: float = 1.0,
-    pass_at: float = 1.0,
-    kind: Literal["quality", "constraint"] = "quality",
-    name: str | None = None,
-    applies: Callable[[Example], bool] | None = None,
-) -> Callable[[_Fn], _Fn]:
-    """Declares the channel of a reward function; the function itself stays as it is.
-
-    Attaches ``fn.channel`` and ``fn.applies``. A function without this decorator has the
-    range 0 to 1 and passes at 1.
-
-    Args:
-      low: Smallest value the function returns, in its own unit.
-      high: Largest value the function returns.
-      pass_at: Value from which the channel counts as met.
-      kind: A constraint must be met; a quality is better when it is higher.
-      name: Name of the channel; None: the name of the function.
-      applies: Tells from the example alone whether the channel means anything there. ``score``
-        masks the others, whatever the function returned. None: it always applies.
-
-    Returns:
-      A decorator that returns the function it was given.
-
-    Raises:
-      ValueError: when the range or ``pass_at`` is impossible.
-
-    >>> @reward_channel(high=5.0, pass_at=3.3)
-    ... def politeness(completions, examples):
-    ...     return [5.0 * ("please" in text) for text in completions]
-    >>> channel_of(politeness).high
-    5.0
-    """
-
-    def attach(fn: _Fn) -> _Fn:
-        channel = Channel(
-            name=_function_name(fn) if name is None else name,
-            low=low,
-            high=high,
-            pass_at=pass_at,
-            kind=kind,
-        )
-        vars(fn).update(channel=channel, applies=applies)
-        return fn
-
-    return attach
-
-
-def channel_of(fn: RewardFn) -> Channel:
-    """The declared channel of a reward function, or the default one with the function's name.
-
-    >>> def plain(completions, examples):
-    ...     return [1.0 for _ in completions]
-    >>> channel_of(plain)
-    Channel(name='plain', low=0.0, high=1.0, pass_at=1.0, kind='quality')
-    """
-    declared = getattr(fn, "channel", None)
-    return declared if isinstance(declared, Channel) else Channel(name=_function_name(fn))
-
-
-def channels_of(reward_fns: Sequence[RewardFn]) -> tuple[Channel, ...]:
-    """The channels of several reward functions, in their order.
-
-    Args:
-      reward_fns: ``M`` functions.
-
-    Returns:
-      ``M`` channels with different names.
-
-    Raises:
-      ValueError: when there is no function, or two channels have the same name.
-    """
-    channels = tuple(channel_of(fn) for fn in reward_fns)
-    names = [channel.name for channel in channels]
-    if not names:
-        raise ValueError("reward_fns must hold at least one function, got none.\n  Name a reward.")
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(
-                f"reward channels must have different names, got {name} twice.\n"
-                "  Give one of them another name: @reward_channel(name=...)."
-            )
-    return channels
 
 
 def score(
@@ -222,10 +119,6 @@ def excerpt(value: object, limit: int = 80) -> str:
     """
     text = value if isinstance(value, str) else str(value)
     return repr(text[:limit]) + ("..." if len(text) > limit else "")
-
-
-def _function_name(fn: object) -> str:
-    return str(getattr(fn, "__name__", type(fn).__name__))
 
 
 def _check_arguments(

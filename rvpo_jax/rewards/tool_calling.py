@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from rvpo_jax.rewards.scoring import Example, excerpt, reward_channel
+from rvpo_jax.rewards.channels import Example, reward_channel
+from rvpo_jax.rewards.scoring import excerpt
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 MAX_CORRECTNESS = 3.0

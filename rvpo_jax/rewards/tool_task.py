@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from rvpo_jax.rewards.scoring import Example, excerpt, reward_channel
+from rvpo_jax.rewards.channels import Example, reward_channel
+from rvpo_jax.rewards.scoring import excerpt
 from rvpo_jax.rewards.tool_calling import (
     CLOSE,
     OPEN,

@@ -1,0 +1,150 @@
+"""The sampler: its logprobs, its ends, its independence of padding, batch and devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from rvpo_jax import losses, parallel
+from rvpo_jax.models.presets import architecture
+from rvpo_jax.models.transformer import Transformer, init_params
+from rvpo_jax.sampling import Decoder, filter_logits, make_sampler, prompt_keys
+
+EOS, PAD = 1, 0
+MODEL = Transformer(architecture("tiny", 12))
+PARAMS = jax.tree.map(lambda x: 3 * x, init_params(MODEL, jax.random.key(0)))
+
+
+def apply(method):
+    return lambda params, *args: MODEL.apply({"params": params}, *args, method=method)
+
+
+DECODER = Decoder(apply("prefill"), apply("decode"), MODEL.empty_cache)
+
+
+def sampler(max_tokens=12, **options):
+    options = {"group_size": 3, "eos_id": EOS, "pad_id": PAD} | options
+    return make_sampler(DECODER, max_tokens=max_tokens, **options)
+
+
+def prompts(num=4, width=5):
+    tokens = np.random.default_rng(0).integers(2, 12, (num, width))
+    mask = np.arange(width) >= (np.arange(num) % width)[:, None]
+    return jnp.asarray(tokens), jnp.asarray(mask)
+
+
+def table_decoder(logits):
+    """A model whose next token depends on nothing: the sampler alone is tested."""
+    logits = jnp.asarray(logits, jnp.float32)
+
+    def prefill(params, prompts, prompt_mask):
+        return jnp.broadcast_to(logits, (prompts.shape[0], logits.size)), None
+
+    def decode(params, tokens, slot, prefix, prompt_mask, cache):
+        return jnp.broadcast_to(logits, (*tokens.shape, logits.size)), cache
+
+    return Decoder(prefill, decode, lambda *shape: None)
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+def test_logprobs_equal_those_of_the_full_forward_pass(temperature):
+    tokens, mask = prompts()
+    keys = prompt_keys(jax.random.key(1), 0, 4)
+    rollout = jax.jit(sampler(temperature=temperature))(PARAMS, tokens, mask, keys)
+    logits = MODEL.apply({"params": PARAMS}, tokens, mask, rollout.completions) / temperature
+    expected, _ = losses.token_logprobs(logits, rollout.completions)
+    expected = jnp.where(rollout.completion_mask, expected, 0.0)
+    np.testing.assert_allclose(rollout.logprobs, expected, atol=1e-5)
+    assert rollout.completion_mask.sum() > 20
+
+
+def test_a_completion_ends_with_its_first_eos_or_at_the_limit():
+    tokens, mask = prompts()
+    keys = prompt_keys(jax.random.key(2), 0, 4)
+    rollout = jax.jit(sampler(group_size=8))(PARAMS, tokens, mask, keys)
+    completions, written = np.asarray(rollout.completions), np.asarray(rollout.completion_mask)
+    ends = set()
+    for b in range(4):
+        for g in range(8):
+            row = completions[b, g].tolist()
+            length = row.index(EOS) + 1 if EOS in row else 12
+            assert written[b, g].tolist() == [i < length for i in range(12)]
+            assert all(token == PAD for token in row[length:])
+            assert bool(rollout.truncated[b, g]) == (EOS not in row)
+            ends.add(EOS in row)
+    assert ends == {True, False}, "the case needs both kinds of end"
+
+
+def test_eos_at_the_first_position_is_one_token_and_not_truncated():
+    sample = make_sampler(
+        table_decoder([-9.0, 9.0, -9.0]), group_size=2, max_tokens=4, eos_id=1, pad_id=0
+    )
+    rollout = sample(None, *prompts(2), prompt_keys(jax.random.key(0), 0, 2))
+    assert rollout.completion_mask.sum(-1).tolist() == [[1, 1], [1, 1]]
+    assert not rollout.truncated.any()
+
+
+def test_tokens_come_as_often_as_their_probability_says():
+    probs = np.array([0.5, 0.0, 0.3, 0.15, 0.05])
+    with np.errstate(divide="ignore"):
+        decoder = table_decoder(np.log(probs))
+    sample = make_sampler(decoder, group_size=50, max_tokens=20, eos_id=1, pad_id=0)
+    rollout = sample(None, *prompts(4), prompt_keys(jax.random.key(0), 0, 4))
+    counts = np.bincount(np.asarray(rollout.completions).ravel(), minlength=5)
+    assert counts[1] == 0
+    live = probs > 0
+    # One fixed seed: a p-value below 1e-3 would mean a wrong distribution, not bad luck.
+    assert stats.chisquare(counts[live], probs[live] * counts.sum()).pvalue > 1e-3
+
+
+def test_temperature_zero_takes_the_most_likely_token():
+    sample = make_sampler(
+        table_decoder([0.0, -1.0, 0.5]), group_size=2, max_tokens=3, eos_id=1, pad_id=0,
+        temperature=0.0,
+    )  # fmt: skip
+    rollout = sample(None, *prompts(2), prompt_keys(jax.random.key(0), 0, 2))
+    assert set(np.asarray(rollout.completions).ravel().tolist()) == {2}
+
+
+def test_top_k_and_top_p_by_hand():
+    logits = jnp.log(jnp.array([0.1, 0.4, 0.2, 0.3]))
+
+    def kept(**options):
+        return jnp.isfinite(filter_logits(logits, **options)).tolist()
+
+    assert kept(top_k=2) == [False, True, False, True]
+    assert kept(top_k=9) == kept() == [True] * 4
+    # 0.4 < 0.6 <= 0.4 + 0.3
+    assert kept(top_p=0.6) == [False, True, False, True]
+    assert kept(top_p=0.01) == [False, True, False, False]
+    assert kept(top_k=3, top_p=0.99) == [False, True, True, True]
+
+
+def test_completions_do_not_depend_on_padding_or_on_the_rest_of_the_batch():
+    tokens, mask = prompts()
+    keys = prompt_keys(jax.random.key(1), 0, 4)
+    sample = jax.jit(sampler())
+    expected = sample(PARAMS, tokens, mask, keys).completions
+    wide = jnp.concatenate([jnp.full((4, 3), 5), tokens], axis=1)
+    wide_mask = jnp.concatenate([jnp.zeros((4, 3), bool), mask], axis=1)
+    np.testing.assert_array_equal(sample(PARAMS, wide, wide_mask, keys).completions, expected)
+    alone = sample(PARAMS, tokens[2:3], mask[2:3], keys[2:3]).completions
+    np.testing.assert_array_equal(alone, expected[2:3])
+
+
+@pytest.mark.parametrize("impl", ["pmap", "shard_map"])
+def test_eight_devices_sample_what_one_samples(impl):
+    tokens, mask = prompts(8)
+    keys = prompt_keys(jax.random.key(1), 0, 8)
+    expected = jax.jit(sampler())(PARAMS, tokens, mask, keys)
+    mapped = parallel.map_prompts(sampler(), parallel.local_devices(), impl)
+    actual = mapped(PARAMS, tokens, mask, keys)
+    np.testing.assert_array_equal(actual.completions, expected.completions)
+    np.testing.assert_allclose(actual.logprobs, expected.logprobs, atol=1e-5)
+
+
+def test_keys_differ_between_steps_and_prompts():
+    key = jax.random.key(0)
+    data = [jax.random.key_data(prompt_keys(key, step, 5)) for step in range(3)]
+    assert len({tuple(row) for row in np.concatenate(data).tolist()}) == 15
