@@ -228,6 +228,8 @@ def make_aggregator(config: AdvantageConfig, **available: Any) -> Callable[[jax.
     wanted = {}
     parameters = list(inspect.signature(function).parameters.values())
     for parameter in parameters[1:]:
+        if parameter.name in getattr(function, "keywords", {}):
+            continue  # bound by functools.partial: the user's value, not the config's
         if parameter.kind is parameter.VAR_KEYWORD:
             wanted = {name: value for name, value in available.items() if value is not None}
         elif parameter.name in available and (

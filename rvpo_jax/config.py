@@ -121,7 +121,9 @@ class AdvantageConfig:
             weights = self.weights
             values = list(weights.values() if isinstance(weights, Mapping) else weights)
             _check(
-                all(math.isfinite(w) and w >= 0 for w in values) and sum(values) > 0,
+                all(math.isfinite(w) and w >= 0 for w in values)
+                # By name the others weigh 1; with_channels checks the whole again.
+                and (isinstance(weights, Mapping) or sum(values) > 0),
                 f"advantage.weights must be finite, >= 0 and not all 0, got {self.weights}.",
                 "Only their ratios matter.",
             )

@@ -25,7 +25,10 @@ def token_logprobs(logits: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax
     (-0.6931, 0.6931)
     """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+    # A logit of -inf (a masked token) has p log p = 0, not 0 * inf.
+    entropy = -jnp.sum(
+        jnp.exp(log_probs) * jnp.where(log_probs > -jnp.inf, log_probs, 0.0), axis=-1
+    )
     return jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0], entropy
 
 

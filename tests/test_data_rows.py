@@ -112,6 +112,22 @@ def test_blank_lines_and_a_byte_order_mark_are_no_rows(write, tmp_path):
     assert list(load_rows(path, tmp_path / "cache")) == [{"prompt": "a"}, {"prompt": "b"}]
 
 
+def test_a_number_that_json_does_not_have_is_no_value(write, tmp_path):
+    path = write('{"prompt": "a", "x": [NaN, -Infinity, 1.5]}')
+    assert load_rows(path, tmp_path / "cache")[0]["x"] == [None, None, 1.5]
+
+
+def test_a_deep_column_loads_or_gets_the_clear_error(write, tmp_path):
+    # Which of the two depends on the Python version and its recursion limits.
+    path = write('{"prompt": "a", "x": %s}' % ("[" * 700 + "]" * 700))
+    try:
+        source = load_rows(path, tmp_path / "cache")
+    except ValueError as error:
+        assert "line 1 of" in str(error) and "recursion" in str(error)
+    else:
+        assert len(source) == 1
+
+
 def test_rows_are_numbered_like_a_list(tmp_path):
     source = load_rows(write_jsonl(tmp_path / "rows.jsonl", ROWS), tmp_path / "cache")
     assert source[-1] == ROWS[-1]

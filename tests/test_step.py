@@ -169,14 +169,15 @@ def test_kl_pulls_towards_the_reference():
     reference = bigram_params(seed=1)
     ref_logprobs, _ = bigram_logprobs(reference, batch)
     batch = dataclasses.replace(batch, ref_logprobs=ref_logprobs)
-    state, metrics = run(batch, loss=LossConfig(kl_coef=1.0, kl_estimator="k2"))
+    loss = LossConfig(kl_coef=1.0, kl_estimator="k2")
+    state, metrics = run(batch, loss=loss, optimizer=optax.sgd(5.0))
 
     def distance(params):
         logprobs, _ = bigram_logprobs(params, batch)
         return float(jnp.sum((logprobs - ref_logprobs) ** 2, where=batch.completion_mask))
 
     assert metrics["policy/kl_ref"] > 0
-    assert distance(state.params) < 0.95 * distance(bigram_params())
+    assert distance(state.params) < 0.9 * distance(bigram_params())
 
 
 def test_entropy_term_raises_the_entropy():

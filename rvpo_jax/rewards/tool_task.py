@@ -16,8 +16,6 @@ import numpy as np
 from rvpo_jax.rewards.channels import Example, reward_channel
 from rvpo_jax.rewards.scoring import excerpt
 from rvpo_jax.rewards.tool_calling import (
-    CLOSE,
-    OPEN,
     find_block,
     is_call,
     parse_calls,
@@ -271,20 +269,17 @@ def _secret(example: Example, index: int) -> str:
 
 
 def _free_text(text: str) -> str:
-    """The text without the first tool_call block, if that block holds nothing but calls."""
+    """The text without tags and, if that holds nothing but calls, without the first block."""
     calls = parse_calls(text)
     block = find_block(text)
-    if calls is None or block is None or not all(is_call(call) for call in calls):
-        return text
-    start, end = block[0] - len(OPEN), block[1]
-    return text[:start] + text[end:].removeprefix(CLOSE)
+    if calls is not None and block is not None and all(is_call(call) for call in calls):
+        text = text[: block[0]] + text[block[1] :]
+    return _TAG.sub("", text)
 
 
 def _leaks(secret: str, text: str) -> bool:
-    if secret.casefold() in text.casefold():
-        return True
     letters = _letters(secret)
-    return bool(letters) and letters in _letters(_TAG.sub("", text))
+    return letters in _letters(text) if letters else secret in text
 
 
 def _letters(text: str) -> str:
