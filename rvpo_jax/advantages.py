@@ -222,6 +222,11 @@ def compute_advantages(
                 "  One flag per reward."
             )
         mask = mask & jnp.asarray(where, bool)
+    if lengths is not None and jnp.shape(lengths) != rewards.shape[:2]:
+        raise ValueError(
+            f"lengths must have shape [B, G] = {rewards.shape[:2]}, got {jnp.shape(lengths)}.\n"
+            "  One length per completion."
+        )
     weights = _checked_weights(config, rewards.shape[-1])
     rewards = jnp.where(mask, rewards, 0.0)
 

@@ -127,7 +127,12 @@ def softmin_aggregate(
     low = jax.lax.stop_gradient(low)
     gap = jnp.where(mask, scores - low, 0.0)
     excess = jnp.sum(share * jnp.expm1(-safe_k * gap), axis=-1)
-    value = low[..., 0] - jnp.log1p(excess) / safe_k
+    # Far below 1 the sum itself keeps the digits: 1 + excess would lose a channel that is worst
+    # but weighs almost nothing, down to log(0).
+    far = excess < -0.5
+    total = jnp.sum(share * jnp.exp(-safe_k * gap), axis=-1)
+    near_log, far_log = jnp.log1p(jnp.where(far, 0.0, excess)), jnp.log(jnp.where(far, total, 1.0))
+    value = low[..., 0] - jnp.where(far, far_log, near_log) / safe_k
 
     mean = jnp.sum(share * scores, axis=-1)
     limit = jnp.where(jnp.isinf(k), _masked_min(scores, mask), mean)

@@ -108,6 +108,12 @@ class AdvantageConfig:
                     f"advantage.{name} must be >= 0, got {value}.",
                     "0 is the plain mean; a negative value would reward disagreement.",
                 )
+        if isinstance(self.variance_coef, (int, float)):
+            _check(
+                math.isfinite(self.variance_coef),
+                f"advantage.variance_coef must be finite, got {self.variance_coef}.",
+                "The limit is no aggregator: use method hard_min.",
+            )
         _check_choice("advantage.dead_channels", self.dead_channels, ("keep", "drop"))
         _check_choice("advantage.whiten", self.whiten, ("batch", "token", "group", "none"))
         _check_choice("advantage.whiten_eps_on", self.whiten_eps_on, ("std", "variance"))
@@ -247,7 +253,7 @@ class RolloutConfig:
     """G: completions per prompt, at least 2."""
     max_prompt_tokens: int | None = None
     """P: longer prompts are dropped and counted; None: 128 for the embedded task, else 4096."""
-    max_completion_tokens: int = 64
+    max_completion_tokens: int = 48
     """C: a completion is cut here when it has not ended."""
     temperature: float = 1.0
     """Logits are divided by it, when sampling and when logprobs are computed; > 0."""
@@ -302,8 +308,9 @@ class LossConfig:
     """Optimizer updates per pass over a rollout batch; divides num_prompts / devices."""
     num_epochs: int = 1
     """Passes over a rollout batch."""
-    num_microbatches: int = 1
-    """Parts of a minibatch whose gradients are added up, to save memory."""
+    microbatch_size: int | None = 4
+    """Prompts per device whose gradients are computed at once and then added up, to save memory
+    (and time, on a CPU); None: the whole minibatch."""
 
     def __post_init__(self) -> None:
         _check(
@@ -329,8 +336,9 @@ class LossConfig:
         _check_positive(
             loss__num_minibatches=self.num_minibatches,
             loss__num_epochs=self.num_epochs,
-            loss__num_microbatches=self.num_microbatches,
         )
+        if self.microbatch_size is not None:
+            _check_positive(loss__microbatch_size=self.microbatch_size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -339,7 +347,7 @@ class OptimConfig:
 
     name: Literal["adamw", "sgd"] = "adamw"
     """sgd is plain gradient descent, for tests."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     """Peak learning rate (for the tiny policy; 1e-6 is usual for billions of parameters)."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """After the warmup: hold, or decay to 0 at the end of the run."""
@@ -360,9 +368,12 @@ class OptimConfig:
         _check_positive(
             optim__learning_rate=self.learning_rate, optim__max_grad_norm=self.max_grad_norm
         )
-        for name in ("warmup_steps", "weight_decay", "b1", "b2"):
+        for name in ("warmup_steps", "weight_decay"):
             value = getattr(self, name)
             _check(value >= 0, f"optim.{name} must be >= 0, got {value}.", "0 turns it off.")
+        for name in ("b1", "b2"):
+            value = getattr(self, name)
+            _check(0 <= value < 1, f"optim.{name} must lie in [0, 1), got {value}.", "Usual: 0.9.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -493,12 +504,11 @@ class Config:
         _check(
             0 <= self.seed < 2**32, f"seed must lie in [0, 2**32), got {self.seed}.", "0 is fine."
         )
-        parts = self.loss.num_minibatches * self.loss.num_microbatches
         _check(
-            self.rollout.num_prompts % parts == 0,
+            self.rollout.num_prompts % self.loss.num_minibatches == 0,
             f"rollout.num_prompts = {self.rollout.num_prompts} must be divisible by "
-            f"loss.num_minibatches * loss.num_microbatches = {parts}.",
-            "Groups are never split: change one of the three.",
+            f"loss.num_minibatches = {self.loss.num_minibatches}.",
+            "Groups are never split: change one of the two.",
         )
         _check(
             self.model.init != "warm" or (self.data.source == "embedded"),

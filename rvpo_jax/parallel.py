@@ -44,7 +44,7 @@ def check_divisible(num_prompts: int, num_devices: int, num_parts: int) -> None:
     Args:
       num_prompts: B.
       num_devices: devices of the run.
-      num_parts: minibatches times microbatches of one device.
+      num_parts: minibatches.
 
     Raises:
       ValueError: naming the numbers.
@@ -52,7 +52,7 @@ def check_divisible(num_prompts: int, num_devices: int, num_parts: int) -> None:
     if num_prompts % (num_devices * num_parts):
         raise ValueError(
             f"rollout.num_prompts = {num_prompts} must be divisible by {num_devices} device(s) "
-            f"times {num_parts} minibatch part(s) = {num_devices * num_parts}.\n"
+            f"times {num_parts} minibatch(es) = {num_devices * num_parts}.\n"
             "  Groups never straddle devices: change rollout.num_prompts, or "
             "parallel.num_devices."
         )

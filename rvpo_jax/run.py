@@ -22,6 +22,7 @@ from rvpo_jax.models.transformer import Transformer, init_params
 from rvpo_jax.params_io import WARM_START, load_params
 from rvpo_jax.rewards import EMBEDDED_REWARDS, RewardFn, Scores, channels_of, load_reward, score
 from rvpo_jax.sampling import Decoder, make_sampler
+from rvpo_jax.step import num_microbatches
 from rvpo_jax.tokenizer import ByteTokenizer, pad_prompts, render_messages
 from rvpo_jax.types import Batch, Rollout
 
@@ -145,8 +146,11 @@ class Policy:
         self.config = config
         self.task = task
         self.devices = parallel.local_devices(config.parallel.num_devices)
-        parts = config.loss.num_minibatches * config.loss.num_microbatches
-        parallel.check_divisible(config.rollout.num_prompts, len(self.devices), parts)
+        parallel.check_divisible(
+            config.rollout.num_prompts, len(self.devices), config.loss.num_minibatches
+        )
+        per_device = config.rollout.num_prompts // len(self.devices)
+        num_microbatches(per_device // config.loss.num_minibatches, config.loss.microbatch_size)
         self.model = Transformer(
             architecture(config.model.preset, task.tokenizer.vocab_size),
             dtype=jax.numpy.dtype(config.model.dtype),

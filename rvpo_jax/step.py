@@ -95,7 +95,7 @@ def make_train_step(
         minibatches = _split(work, loss.num_minibatches)
         if loss.importance_cap is not None:
             minibatches["trainer_logprobs"] = _trainer_logprobs(
-                logprob_fn, state.params, minibatches["batch"], loss.num_microbatches
+                logprob_fn, state.params, minibatches["batch"], loss.microbatch_size
             )
 
         def update(carry, minibatch):
@@ -112,7 +112,7 @@ def make_train_step(
                 return jax.tree.map(jnp.add, grads, new), sums
 
             zeros = jax.tree.map(jnp.zeros_like, params)
-            microbatches = _split(minibatch, loss.num_microbatches)
+            microbatches = _split(minibatch, num_microbatches(mask.shape[0], loss.microbatch_size))
             grads, sums = jax.lax.scan(microbatch_grad, zeros, microbatches)
             grads = total(grads)
             sums = total(jax.tree.map(lambda x: jnp.sum(x, axis=0), sums))
@@ -146,11 +146,39 @@ def _split(tree: Any, parts: int) -> Any:
     )
 
 
-def _trainer_logprobs(logprob_fn, params, minibatches: Batch, num_microbatches: int) -> jax.Array:
+def num_microbatches(num_prompts: int, microbatch_size: int | None) -> int:
+    """Microbatches of a device's minibatch; a small one is not split.
+
+    Args:
+      num_prompts: prompts of one minibatch on one device.
+      microbatch_size: at most so many at once; None: all.
+
+    Returns:
+      Their number.
+
+    Raises:
+      ValueError: if the parts would not be equal.
+
+    >>> num_microbatches(16, 4), num_microbatches(2, 4)
+    (4, 1)
+    """
+    if microbatch_size is None or num_prompts <= microbatch_size:
+        return 1
+    if num_prompts % microbatch_size:
+        raise ValueError(
+            f"loss.microbatch_size = {microbatch_size} must divide the {num_prompts} prompts of a "
+            "minibatch on one device.\n  Change it, or rollout.num_prompts."
+        )
+    return num_prompts // microbatch_size
+
+
+def _trainer_logprobs(
+    logprob_fn, params, minibatches: Batch, microbatch_size: int | None
+) -> jax.Array:
     """The sampling parameters' logprobs as the trainer computes them, microbatch by microbatch."""
 
     def one(minibatch):
-        parts = _split(minibatch, num_microbatches)
+        parts = _split(minibatch, num_microbatches(minibatch.rewards.shape[0], microbatch_size))
         logprobs = jax.lax.map(lambda part: logprob_fn(params, part)[0], parts)
         return jnp.swapaxes(logprobs, 0, 1).reshape(minibatch.completions.shape)
 

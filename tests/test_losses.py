@@ -202,6 +202,14 @@ def test_garbage_outside_the_mask_reaches_neither_loss_nor_gradient(level, garba
     )
 
 
+def test_masking_does_not_lean_on_the_compiler():
+    # XLA turns x * mask into a selection, which hides 0 * NaN; operation by operation it shows.
+    mask = jnp.array([[[True, False]]])
+    with jax.disable_jit():
+        ratio = losses.log_ratios(jnp.array([[[-1.0, NAN]]]), jnp.array([[[-1.5, INF]]]), mask)
+    assert ratio.tolist() == [[[0.5, 0.0]]]
+
+
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
 def test_garbage_outside_the_mask_reaches_no_kl(estimator):
     logprobs, old, _, mask = batch()

@@ -201,6 +201,7 @@ def test_a_channel_that_never_scored_is_named():
 
 USER_FILE = """
 import dataclasses
+from posixpath import join
 
 @dataclasses.dataclass
 class Options:
@@ -254,7 +255,9 @@ def test_a_function_of_a_package_is_loaded():
         pytest.param("", "got ''", id="empty"),
         pytest.param("FILE:", "got '.*:'.\n  Built in", id="no function name"),
         pytest.param("missing.py:f", "there is no file missing.py", id="no file"),
-        pytest.param("FILE:absent", "has no function absent.\n  It has: mine, other", id="absent"),
+        pytest.param(
+            "FILE:absent", "has no function absent.\n  It has: mine, other, wrong.$", id="absent"
+        ),
         pytest.param("FILE:limit", "must be a function, got int", id="not callable"),
         pytest.param("FILE:wrong", r"must take \(completions, examples\), got ", id="signature"),
         pytest.param("BROKEN:f", "raised SyntaxError: ", id="syntax error"),

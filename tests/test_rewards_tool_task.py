@@ -35,7 +35,7 @@ def test_the_reference_answer_in_all_six_channels():
         [rewards.REWARDS[name] for name in rewards.EMBEDDED_REWARDS], [REFERENCE], [EXAMPLE]
     )
     # The thought has 4 words and names 2 of the 3 arguments; the secret is not one of them.
-    expected = [1.0, 1.0, 1.0, 5 * 2 / 3, 0.75, 1.0]
+    expected = [1.0, 1.0, 1.0, 5 * 2 / 3, 1.0, 1.0]
     assert out.rewards[0].tolist() == pytest.approx(expected)
     assert out.where.all()
     passed = [
@@ -145,6 +145,23 @@ def test_values_are_named_literally_whatever_characters_they_hold():
 
 
 @cases(
+    ("eight words", answer("a b c d e f g h"), 1),
+    ("twelve words", answer("a " * 12), 0.5),
+    ("fifteen words", answer("a " * 15), 1 / 8),
+    ("sixteen words", answer("a " * 16), 0),
+    ("a thousand words", answer("a " * 1000), 0),
+    ("twelve glued by signs", answer("a-b,c/d_" * 3), 0.5),
+    ("no word", answer("... !"), 0),
+    ("empty thought", "<think></think>" + BLOCK, 0),
+    ("no thought", BLOCK, 0),
+    ("not closed", "<think> a b", 0),
+    ("empty", "", 0),
+)
+def test_brevity(completion, expected):
+    assert value("brevity", completion) == expected
+
+
+@cases(
     ("four words", REFERENCE, 0.75),
     ("one word", answer("go"), 15 / 16),
     ("eight words", answer("a b c d e f g h"), 0.5),
@@ -162,8 +179,8 @@ def test_values_are_named_literally_whatever_characters_they_hold():
     ("non-ASCII", answer("\u00e9t\u00e9 \u65e5\u672c \u03ba \u0430"), 0.75),
     ("empty", "", 0),
 )
-def test_brevity(completion, expected):
-    assert value("brevity", completion) == expected
+def test_terseness(completion, expected):
+    assert value("terseness", completion) == expected
 
 
 @cases(
@@ -220,6 +237,5 @@ def test_constraints_and_marks_are_declared():
     channels = [rewards.channel_of(rewards.REWARDS[name]) for name in rewards.EMBEDDED_REWARDS]
     assert [c.name for c in channels if c.kind == "constraint"] == ["format", "privacy"]
     assert {c.name: (c.high, c.pass_at) for c in channels if c.pass_at != 1} == {
-        "explanation": (5.0, 3.3),
-        "brevity": (1.0, 0.5),
+        "explanation": (5.0, 3.3)
     }

@@ -39,7 +39,7 @@ def run(batch, *, loss=LossConfig(), advantage=AdvantageConfig(), optimizer=SGD,
             id="sequence denominator, minibatches, token whitening",
         ),
         pytest.param(
-            LossConfig(denominator="constant", num_microbatches=2, importance_cap=2.0),
+            LossConfig(denominator="constant", microbatch_size=1, importance_cap=2.0),
             AdvantageConfig(method="grpo", whiten="group"),
             id="constant denominator, microbatches, importance cap",
         ),
@@ -83,7 +83,7 @@ def test_update_is_the_policy_gradient_of_the_advantages():
 def test_microbatches_equal_the_whole(denominator):
     batch = ragged_batch()
     whole, _ = run(batch, loss=LossConfig(denominator=denominator))
-    parts, _ = run(batch, loss=LossConfig(denominator=denominator, num_microbatches=8))
+    parts, _ = run(batch, loss=LossConfig(denominator=denominator, microbatch_size=2))
     chex.assert_trees_all_close(parts.params, whole.params, rtol=1e-5, atol=1e-6)
 
 

@@ -1,6 +1,6 @@
 """Makes the warm start of the embedded task: the tiny policy imitates careless answers.
 
-Writes rvpo_jax/assets/tool_task_tiny.safetensors (float16). About 10 minutes on two cores:
+Writes rvpo_jax/assets/tool_task_tiny.safetensors (float16). About 5 minutes on two cores:
 
     python experiments/warm_start/run.py
 """
@@ -40,7 +40,7 @@ def make_batch(tokenizer, task, indices, rng):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     args = parser.parse_args()

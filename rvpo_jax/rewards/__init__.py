@@ -27,6 +27,7 @@ from rvpo_jax.rewards.tool_task import (
     brevity,
     explanation,
     privacy,
+    terseness,
     tool_name,
 )
 
@@ -54,6 +55,7 @@ REWARDS: dict[str, RewardFn] = {
     "explanation": explanation,
     "brevity": brevity,
     "privacy": privacy,
+    "terseness": terseness,
 }
 """The built-in reward functions by the name of their channel."""
 

@@ -23,7 +23,7 @@ from rvpo_jax.rewards.tool_calling import (
     toolrl_format,
 )
 
-MAX_WORDS = 16
+ENOUGH_WORDS, MAX_WORDS = 8, 16
 _MAX_EXPLANATION = 5.0
 _TAG = re.compile(r"</?(?:think|tool_call|response)>")
 _WORD = re.compile(r"[^\W_]+")
@@ -132,9 +132,37 @@ def explanation(completions: Sequence[str], examples: Sequence[Example]) -> np.n
     return _per_reference(_named_values, completions, examples)
 
 
-@reward_channel(pass_at=0.5)
+@reward_channel()
 def brevity(completions: Sequence[str], examples: Sequence[Example]) -> np.ndarray:
-    """1 - min(words, 16) / 16 for the thought: the shorter the better, but never left out.
+    """1.0 for a thought of at most 8 words, falling to 0.0 at 16.
+
+    Words are counted between spaces and between punctuation, whichever gives more: gluing words
+    together does not pay. A thought that is missing, not closed or without a word scores 0.0:
+    leaving it out never pays.
+
+    Args:
+      completions: ``N`` texts.
+      examples: ``N`` rows; not used.
+
+    Returns:
+      ``[N]`` float64, 0 to 1.
+
+    Source:
+      Ours, for the embedded task.
+
+    >>> brevity(["<think> send it now please </think>", "<think> </think>"], [{}, {}])
+    array([1., 0.])
+    """
+    del examples  # this channel needs no reference
+    words = np.array([_num_words(find_thought(text)) for text in completions], np.float64)
+    return np.clip((MAX_WORDS - words) / (MAX_WORDS - ENOUGH_WORDS), 0.0, 1.0)
+
+
+@reward_channel(pass_at=0.5)
+def terseness(completions: Sequence[str], examples: Sequence[Example]) -> np.ndarray:
+    """1 - min(words, 16) / 16 for the thought: every word costs, also the useful ones.
+
+    Not a channel of the embedded task: a harsher brevity, in open conflict with explanation.
 
     Words are counted between spaces and between punctuation, whichever gives more: gluing words
     together does not pay. A thought that is missing, not closed or without a word scores 0.0.
@@ -150,11 +178,13 @@ def brevity(completions: Sequence[str], examples: Sequence[Example]) -> np.ndarr
     Source:
       Ours, for the embedded task.
 
-    >>> brevity(["<think> send it now please </think>", "<think> </think>"], [{}, {}])
+    >>> terseness(["<think> send it now please </think>", "<think> </think>"], [{}, {}])
     array([0.75, 0.  ])
     """
     del examples  # this channel needs no reference
-    return np.array([_shortness(find_thought(text)) for text in completions], np.float64)
+    return np.array(
+        [1.0 - _num_words(find_thought(text)) / MAX_WORDS for text in completions], np.float64
+    )
 
 
 @reward_channel(kind="constraint")
@@ -251,11 +281,12 @@ def _named_values(text: str, reference: dict[str, Any]) -> float:
     return _MAX_EXPLANATION * sum(match is not None for match in named) / len(values)
 
 
-def _shortness(thought: str | None) -> float:
+def _num_words(thought: str | None) -> int:
+    """Words of a thought, at most MAX_WORDS; a thought without any counts as the longest."""
     runs = len(_WORD.findall(thought or ""))
     if thought is None or runs == 0:
-        return 0.0
-    return 1.0 - min(max(runs, len(thought.split())), MAX_WORDS) / MAX_WORDS
+        return MAX_WORDS
+    return min(max(runs, len(thought.split())), MAX_WORDS)
 
 
 def _secret(example: Example, index: int) -> str:
