@@ -182,7 +182,8 @@ def test_kl_pulls_towards_the_reference():
 
 def test_entropy_term_raises_the_entropy():
     batch = dataclasses.replace(ragged_batch(), rewards=jnp.zeros((16, 4, 3)))
-    state, metrics = run(batch, loss=LossConfig(entropy_coef=1.0))
+    loss = LossConfig(entropy_coef=1.0)
+    state, metrics = run(batch, loss=loss, optimizer=optax.sgd(5.0))
     _, entropy = bigram_logprobs(state.params, batch)
     after = jnp.sum(entropy, where=batch.completion_mask) / jnp.sum(batch.completion_mask)
     assert after > metrics["policy/entropy"] + 0.01

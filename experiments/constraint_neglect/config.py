@@ -3,7 +3,8 @@
 import dataclasses
 
 from rvpo_jax import AdvantageConfig, Config
-from rvpo_jax.config import CheckpointConfig, EvalConfig, LogConfig
+from rvpo_jax.config import CheckpointConfig, DataConfig, EvalConfig, LogConfig
+from rvpo_jax.rewards import EMBEDDED_REWARDS
 
 METHODS = {
     # As GRPO is defined: the sum of raw rewards, standardised in its group, nothing after it.
@@ -14,18 +15,26 @@ METHODS = {
 SEEDS = (0, 1, 2, 3, 4)
 
 
-def get_config() -> Config:
+# The embedded task, and a harsher one: each word of a thought costs, also the useful ones.
+TASKS = {
+    "brevity": EMBEDDED_REWARDS,
+    "terseness": tuple("terseness" if n == "brevity" else n for n in EMBEDDED_REWARDS),
+}
+
+
+def get_config(task: str = "brevity") -> Config:
     """The default run, evaluated on every held-out prompt."""
     return Config(
+        data=DataConfig(rewards=TASKS[task]),
         eval=EvalConfig(num_prompts=1024),
         checkpoint=CheckpointConfig(every=100),
         log=LogConfig(console_every=50, samples_every=0),
     )
 
 
-def smoke_config() -> Config:
+def smoke_config(task: str = "brevity") -> Config:
     """Seconds on a laptop; the numbers mean nothing."""
-    config = get_config()
+    config = get_config(task)
     return dataclasses.replace(
         config,
         steps=2,

@@ -1,6 +1,6 @@
 """Trains the three methods and writes results.json and figure.png.
 
-python experiments/constraint_neglect/run.py [--smoke] [--check]
+python experiments/constraint_neglect/run.py [--smoke] [--check] [--task terseness]
 
 Finished runs are kept in runs/constraint_neglect and not trained again. ``--check`` compares the
 outcome with expected.json and fails where they differ by more than its tolerance.
@@ -20,7 +20,7 @@ from scipy import stats
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from config import METHODS, SEEDS, get_config, smoke_config  # noqa: E402
+from config import METHODS, SEEDS, TASKS, get_config, smoke_config  # noqa: E402
 from plot import plot  # noqa: E402
 
 from rvpo_jax.evaluate import ALL_MET  # noqa: E402
@@ -106,9 +106,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="two steps, two seeds")
     parser.add_argument("--check", action="store_true", help="compare with expected.json")
+    parser.add_argument("--task", choices=TASKS, default="brevity", help="see config.py")
     args = parser.parse_args()
-    config, seeds = (smoke_config(), SEEDS[:2]) if args.smoke else (get_config(), SEEDS)
-    folder = Path("runs") / ("constraint_neglect_smoke" if args.smoke else "constraint_neglect")
+    config = smoke_config(args.task) if args.smoke else get_config(args.task)
+    seeds = SEEDS[:2] if args.smoke else SEEDS
+    folder = Path("runs/constraint_neglect") / (args.task + ("_smoke" if args.smoke else ""))
     results: dict = {method: [] for method in METHODS}
     for seed in seeds:  # seed by seed, so that an interrupted sweep is balanced
         for method in METHODS:
