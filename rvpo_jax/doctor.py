@@ -7,7 +7,9 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 CORE = (
@@ -33,7 +35,7 @@ def doctor(console: Console) -> int:
     Returns:
       0 when the core packages and a device are there, else 1.
     """
-    table = Table(title="rvpo doctor", title_justify="left")
+    table = Table(title="rvpo doctor", title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("what", "found", "to do"):
         table.add_column(column)
     healthy = sys.version_info >= (3, 11)
@@ -56,12 +58,12 @@ def doctor(console: Console) -> int:
     table.add_row("cores", str(os.cpu_count()), "")
     table.add_row("memory", _memory(), "")
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    hint = "" if cache else "set JAX_COMPILATION_CACHE_DIR: later runs start faster"
+    hint = "" if cache else "JAX_COMPILATION_CACHE_DIR=DIR speeds up later starts"
     table.add_row("compilation cache", cache or "off", hint)
     table.add_section()
     for module, (extra, purpose) in EXTRAS.items():
         found = importlib.util.find_spec(module) is not None
-        hint = "" if found else f"pip install 'rvpo-jax[{extra}]'"
+        hint = "" if found else escape(f"pip install 'rvpo-jax[{extra}]'")
         table.add_row(f"{purpose} ({module})", "yes" if found else "no", hint)
     console.print(table)
     return 0 if healthy else 1

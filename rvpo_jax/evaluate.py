@@ -10,11 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
 from rvpo_jax.diagnostics import joint_pass
+from rvpo_jax.reports.run import rate_text
 from rvpo_jax.run import Policy, Task
 from rvpo_jax.sampling import prompt_keys
 from rvpo_jax.tokenizer import render_messages
@@ -32,9 +34,6 @@ class Rate:
     high: float
     count: int  # completions that it is a share of
 
-    def __str__(self) -> str:
-        return f"{self.rate:6.1%} [{self.low:.1%}, {self.high:.1%}]"
-
 
 def wilson(passed: np.ndarray) -> Rate:
     """Share of True with its 95 % Wilson interval.
@@ -45,8 +44,8 @@ def wilson(passed: np.ndarray) -> Rate:
     Returns:
       The rate; NaN with the interval [0, 1] where there are none.
 
-    >>> str(wilson(np.array([True] * 8 + [False] * 2)))
-    ' 80.0% [49.0%, 94.3%]'
+    >>> wilson(np.array([True] * 8 + [False] * 2))
+    Rate(rate=0.8, low=0.490, high=0.943, count=10)
     """
     if passed.size == 0:
         return Rate(rate=float("nan"), low=0.0, high=1.0, count=0)
@@ -179,6 +178,7 @@ def evaluation_table(task: Task, evaluation: Evaluation, step: int) -> Table:
     table = Table(
         title=f"Step {step}, {len(evaluation.texts)} held-out prompts, 95 % intervals",
         title_justify="left",
+        box=box.SIMPLE_HEAD,
     )
     for name in ("channel", "kind", "range", "pass at", "mean", "pass rate"):
         table.add_column(name, justify="right" if name in ("mean", "pass rate") else "left")
@@ -187,10 +187,10 @@ def evaluation_table(task: Task, evaluation: Evaluation, step: int) -> Table:
         scored = evaluation.where[:, index]
         mean = f"{evaluation.rewards[scored, index].mean():.3f}" if scored.any() else "-"
         span = f"{channel.low:g} .. {channel.high:g}"
-        rate = str(rates[channel.name])
+        rate = rate_text(dataclasses.asdict(rates[channel.name]))
         table.add_row(channel.name, channel.kind, span, f"{channel.pass_at:g}", mean, rate)
     table.add_section()
-    table.add_row(ALL_MET, "", "", "", "", str(rates[ALL_MET]))
+    table.add_row(ALL_MET, "", "", "", "", rate_text(dataclasses.asdict(rates[ALL_MET])))
     return table
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.table import Table
 
 # Okabe-Ito: told apart by colour-blind readers, on white and on dark.
@@ -25,6 +26,7 @@ def rate_table(start: Mapping[str, Any], end: Mapping[str, Any], channels: Seque
     table = Table(
         title=f"Held-out prompts, pass rate with 95 % interval (n = {_count(end)})",
         title_justify="left",
+        box=box.SIMPLE_HEAD,
     )
     table.add_column("channel")
     for row in (start, end):
@@ -38,7 +40,7 @@ def rate_table(start: Mapping[str, Any], end: Mapping[str, Any], channels: Seque
         before = start["rates"][name]
         label = f"{name}  <- worst" if name == worst else name
         change = "" if not rate["count"] else f"{rate['rate'] - before['rate']:+.1%}"
-        table.add_row(label, _cell(before), _cell(rate), change)
+        table.add_row(label, rate_text(before), rate_text(rate), change)
     return table
 
 
@@ -46,10 +48,21 @@ def _count(row: Mapping[str, Any]) -> int:
     return max(rate["count"] for rate in row["rates"].values())
 
 
-def _cell(rate: Mapping[str, Any]) -> str:
+def rate_text(rate: Mapping[str, Any]) -> str:
+    """A rate and its interval, in percent.
+
+    Args:
+      rate: ``{"rate", "low", "high", "count"}``, shares.
+
+    Returns:
+      The cell of a table.
+
+    >>> rate_text({"rate": 0.8, "low": 0.49, "high": 0.943, "count": 10})
+    '80.0% [49.0, 94.3]'
+    """
     if not rate["count"]:
         return "not applicable"
-    return f"{rate['rate']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}]"
+    return f"{rate['rate']:.1%} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
 
 
 def plot_run(

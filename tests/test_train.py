@@ -1,0 +1,257 @@
+"""A whole run: its files, its ends, and that a killed run resumes bit for bit."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from rvpo_jax.config import (
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    EvalConfig,
+    LogConfig,
+    LossConfig,
+    OptimConfig,
+    ParallelConfig,
+    RolloutConfig,
+)
+from rvpo_jax.metrics import read_metrics
+from rvpo_jax.train import NonFiniteError, differing_fields, restore_policy, train
+
+TINY = Config(
+    steps=6,
+    rollout=RolloutConfig(num_prompts=4, group_size=2, max_completion_tokens=32),
+    checkpoint=CheckpointConfig(every=2),
+    eval=EvalConfig(num_prompts=8),
+    log=LogConfig(samples_every=2, num_samples=2, console_every=1),
+    parallel=ParallelConfig(num_devices=1),
+)
+# The same run as command-line options, for runs in a process of their own.
+OPTIONS = (
+    "--steps 6 --rollout.num-prompts 4 --rollout.group-size 2 --rollout.max-completion-tokens 32 "
+    "--checkpoint.every 2 --eval.num-prompts 8 --log.samples-every 2 --log.num-samples 2 "
+    "--log.console-every 1 --parallel.num-devices 1"
+).split()
+
+
+def quiet(config, workdir):
+    return train(config, workdir, Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The uninterrupted run that others are compared with."""
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    return workdir, quiet(TINY, workdir)
+
+
+def start(workdir, *options):
+    command = [sys.executable, "-m", "rvpo_jax", "train", "--workdir", str(workdir)]
+    # The devices of this test process: another number of them is compiled differently.
+    devices = "--xla_force_host_platform_device_count=8"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": devices}
+    return subprocess.Popen(
+        [*command, *OPTIONS, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+
+
+def wait_for(process, pattern):
+    """Reads the process's output up to a line that matches."""
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if re.search(pattern, line):
+            return seen
+    raise AssertionError(f"{pattern!r} did not come:\n{seen}")
+
+
+def final_params(workdir):
+    policy, params, step = restore_policy(TINY, workdir)
+    del policy
+    return jax.tree.map(np.asarray, params), step
+
+
+def assert_same_run(workdir, finished):
+    expected_dir, state = finished
+    params, step = final_params(workdir)
+    assert step == 6
+    for actual, expected in zip(
+        jax.tree.leaves(params), jax.tree.leaves(state.params), strict=True
+    ):
+        np.testing.assert_array_equal(actual, np.asarray(expected))
+    volatile = re.compile("time|perf/")
+    for name in ("metrics.jsonl", "evals.jsonl", "samples.jsonl"):
+        rows, expected_rows = (
+            [
+                {key: value for key, value in json.loads(line).items() if not volatile.match(key)}
+                for line in (folder / name).read_text().splitlines()
+                if '"step"' in line
+            ]
+            for folder in (workdir, expected_dir)
+        )
+        assert rows == expected_rows, name
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    workdir, state = finished
+    assert int(state.step) == 6
+    rows = read_metrics(workdir)
+    assert [row["step"] for row in rows] == list(range(6))
+    names = {"reward/privacy/pass_rate", "aggregate/weight/privacy", "reward/joint_pass_rate"}
+    names |= {"policy/grad_norm", "policy/entropy", "risk_coef", "rollout/truncated_frac"}
+    names |= {"reward/format/dead_fail_frac", "perf/update_tokens_per_s", "time/reward_s"}
+    assert names <= set(rows[0])
+    # The first update is on policy: the sampler's and the trainer's probabilities agree.
+    assert rows[0]["policy/ratio_mean"] == pytest.approx(1.0, abs=1e-4)
+    assert [row["step"] for row in read_metrics(workdir / "evals.jsonl")] == [0, 6]
+    samples = read_metrics(workdir / "samples.jsonl")
+    assert [row["step"] for row in samples] == [0, 0, 2, 2, 4, 4]
+    assert set(samples[0]["rewards"]) == {
+        "format", "tool_name", "arguments", "explanation", "brevity", "privacy"
+    }  # fmt: skip
+    assert (workdir / "run.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((workdir / "config.json").read_text())["steps"] == 6
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["4", "6"]
+
+
+def test_every_metric_name_is_listed(finished):
+    from rvpo_jax import metrics
+
+    workdir, _ = finished
+    channels = "|".join(("format", "tool_name", "arguments", "explanation", "brevity", "privacy"))
+    for name in set(read_metrics(workdir)[0]) - {"step", "time"}:
+        listed = re.sub(f"/({channels})(/|$)", r"/<channel>\2", name)
+        assert f"``{listed}``" in metrics.__doc__, name
+
+
+def test_the_warm_start_has_something_to_learn_and_to_neglect_in_every_channel(finished):
+    workdir, _ = finished
+    policy, _, _ = restore_policy(TINY, workdir)
+    from rvpo_jax.evaluate import pass_rates, sample_held_out
+
+    rates = pass_rates(policy.task, sample_held_out(policy, policy.initial_params(), 256))
+    for name in policy.task.channel_names:
+        assert 0.05 < rates[name].rate < 0.95, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["step     3", "saving"])
+def test_a_killed_run_resumes_bit_for_bit(tmp_path, finished, moment):
+    with start(tmp_path) as process:  # waits for it and closes its pipe
+        if moment == "saving":  # as soon as a checkpoint is being written
+            wait_for(process, "step     0")
+            folder = tmp_path / "checkpoints"
+            deadline = time.monotonic() + 60
+            while not any("tmp" in path.name for path in folder.iterdir()):
+                assert time.monotonic() < deadline and process.poll() is None
+        else:
+            wait_for(process, moment)
+        process.send_signal(signal.SIGKILL)
+    assert read_metrics(tmp_path), "the kill came before the first step"
+    quiet(TINY, tmp_path)
+    assert_same_run(tmp_path, finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_saves_first_and_goes_on(tmp_path, finished, number):
+    # Between two scheduled checkpoints, so that what is saved was saved because of the signal.
+    with start(tmp_path, "--checkpoint.every", "100") as process:
+        wait_for(process, "step     1")
+        process.send_signal(number)
+        output = process.stdout.read()
+    assert process.returncode == 1
+    assert "the state is saved" in output
+    assert "Traceback" not in output
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+    quiet(TINY, tmp_path)
+    assert_same_run(tmp_path, finished)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, finished, caplog):
+    quiet(dataclasses.replace(TINY, steps=4), tmp_path)
+    newest = tmp_path / "checkpoints" / "4"
+    victim = max((path for path in newest.rglob("*") if path.is_file()), key=os.path.getsize)
+    victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
+    quiet(TINY, tmp_path)
+    assert "cannot be restored" in caplog.text
+    assert_same_run(tmp_path, finished)
+
+
+def test_a_finished_run_is_not_trained_again(finished):
+    workdir, state = finished
+    before = (workdir / "metrics.jsonl").read_text()
+    again = quiet(TINY, workdir)
+    assert (workdir / "metrics.jsonl").read_text() == before
+    assert int(again.step) == int(state.step) == 6
+
+
+def test_a_non_finite_update_stops_the_run_and_keeps_what_it_has(tmp_path):
+    wild = dataclasses.replace(
+        TINY,
+        optim=OptimConfig(name="sgd", learning_rate=1e38, max_grad_norm=float("inf")),
+        checkpoint=CheckpointConfig(every=1),
+    )
+    with pytest.raises(NonFiniteError, match="at step") as error:
+        quiet(wild, tmp_path)
+    step = int(re.search(r"at step (\d+)", str(error.value))[1])
+    saved = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert str(step + 1) not in saved, "the bad state must not be saved"
+    batch = np.load(tmp_path / f"bad_batch_step_{step}.npz")
+    assert batch["rewards"].shape == (4, 2, 6)
+
+
+def test_kl_and_the_other_options_run_end_to_end(tmp_path):
+    config = dataclasses.replace(
+        TINY,
+        steps=2,
+        loss=LossConfig(
+            kl_coef=0.1, entropy_coef=0.01, num_minibatches=2, num_epochs=2, importance_cap=2.0,
+            dual_clip=3.0, denominator="sequence", ratio_level="sequence",
+        ),
+        rollout=dataclasses.replace(TINY.rollout, top_p=0.9, top_k=50, temperature=0.8),
+    )  # fmt: skip
+    quiet(config, tmp_path)
+    assert read_metrics(tmp_path)[1]["policy/kl_ref"] > 0
+
+
+def test_changed_fields_are_named_and_harmless_ones_are_not():
+    changed = dataclasses.replace(TINY, steps=9, seed=5, log=LogConfig())
+    assert differing_fields(TINY.to_dict(), changed.to_dict()) == ["seed: 0 -> 5"]
+
+
+def test_real_rlla_rows_run_and_resume(tmp_path, shared_data):
+    config = dataclasses.replace(
+        TINY,
+        steps=2,
+        data=DataConfig(
+            source=str(shared_data / "rlla" / "rl.parquet"),
+            rewards=("toolrl_format", "toolrl_correctness"),
+        ),
+        # Short prompts keep the test fast; the documented run takes them all.
+        rollout=dataclasses.replace(TINY.rollout, max_prompt_tokens=2304),
+        checkpoint=CheckpointConfig(every=1),
+    )
+    quiet(dataclasses.replace(config, steps=1), tmp_path)
+    state = quiet(config, tmp_path)
+    assert int(state.step) == 2
+    rows = read_metrics(tmp_path)
+    assert [row["step"] for row in rows] == [0, 1]
+    assert rows[0]["reward/toolrl_format/scored_frac"] == 1
+    samples = read_metrics(Path(tmp_path) / "samples.jsonl")
+    assert "Available Tools" in samples[0]["prompt"][0]["content"]
