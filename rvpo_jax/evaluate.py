@@ -180,17 +180,17 @@ def evaluation_table(task: Task, evaluation: Evaluation, step: int) -> Table:
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
-    for name in ("channel", "kind", "range", "pass at", "mean", "pass rate"):
+    for name in ("channel", "kind", "pass at", "mean", "pass rate"):
         table.add_column(name, justify="right" if name in ("mean", "pass rate") else "left")
     rates = pass_rates(task, evaluation)
     for index, channel in enumerate(task.channels):
         scored = evaluation.where[:, index]
         mean = f"{evaluation.rewards[scored, index].mean():.3f}" if scored.any() else "-"
-        span = f"{channel.low:g} .. {channel.high:g}"
+        mark = f"{channel.pass_at:g} of {channel.low:g}..{channel.high:g}"
         rate = rate_text(dataclasses.asdict(rates[channel.name]))
-        table.add_row(channel.name, channel.kind, span, f"{channel.pass_at:g}", mean, rate)
+        table.add_row(channel.name, channel.kind, mark, mean, rate)
     table.add_section()
-    table.add_row(ALL_MET, "", "", "", "", rate_text(dataclasses.asdict(rates[ALL_MET])))
+    table.add_row(ALL_MET, "", "", "", rate_text(dataclasses.asdict(rates[ALL_MET])))
     return table
 
 
@@ -206,7 +206,9 @@ def show_samples(task: Task, evaluation: Evaluation, console: Console) -> None:
         zip(evaluation.examples, evaluation.texts, strict=True)
     ):
         console.rule(f"{index + 1}", align="left")
-        console.print(printable(render_messages(example["prompt"])), style="dim", markup=False)
+        console.print(
+            printable(render_messages(example["prompt"]).rstrip()), style="dim", markup=False
+        )
         console.print(printable(text), markup=False, highlight=False)
         values = [
             f"{name} {evaluation.rewards[index, place]:g}"

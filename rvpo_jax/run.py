@@ -44,6 +44,7 @@ class Task:
     held_out: Any  # source of rows
     prompt_tokens: int  # P, the width that holds every prompt
     num_dropped: int  # prompts that were too long
+    fingerprint: str  # changes with the rows
     config: Config
 
     @property
@@ -109,8 +110,10 @@ def build_task(config: Config, data_dir: Path) -> Task:
     if embedded:
         train: Any = ToolTask("train", EMBEDDED_PROMPTS)
         held_out: Any = ToolTask("held_out", EMBEDDED_HELD_OUT)
+        fingerprint = f"embedded {EMBEDDED_PROMPTS}"
     else:
         rows = load_rows(config.data.source, data_dir, config.data.prompt_column)
+        fingerprint = rows.fingerprint
         train, held_out = split_held_out(rows, config.data.eval_frac, config.seed)
 
     def encode(prompt: str | list) -> list[int]:
@@ -130,6 +133,7 @@ def build_task(config: Config, data_dir: Path) -> Task:
         held_out=held_out,
         prompt_tokens=-(-longest // 8) * 8,
         num_dropped=num_dropped,
+        fingerprint=fingerprint,
         config=config,
     )
 

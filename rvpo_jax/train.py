@@ -3,18 +3,11 @@
 ``B`` prompts, ``G`` completions per prompt, ``M`` reward channels.
 """
 
-import contextlib
 import dataclasses
-import hashlib
-import json
 import logging
 import math
-import platform
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rvpo_jax import parallel
 from rvpo_jax.checkpoint import Checkpoints
@@ -37,21 +29,16 @@ from rvpo_jax.rewards import check_any_scored
 from rvpo_jax.run import Policy, Task, build_task
 from rvpo_jax.sampling import prompt_keys
 from rvpo_jax.schedules import make_risk_schedule
+from rvpo_jax.session import Stopped, progress, stop_requests
 from rvpo_jax.step import init_state, make_train_step
 from rvpo_jax.types import Batch, Rollout, TrainState
+from rvpo_jax.workdir import check_workdir, run_header, write_config
 
 LOG = logging.getLogger(__name__)
-
-# Fields that may differ between a run and its continuation: they change no number of the training.
-HARMLESS = ("steps", "log.", "checkpoint.", "eval.", "parallel.", "data.reward_threads")
 
 
 class NonFiniteError(RuntimeError):
     """A loss, gradient or parameter is NaN or infinite."""
-
-
-class Stopped(RuntimeError):
-    """The run was asked to stop, and has saved its state."""
 
 
 def train(config: Config, workdir: Path, console: Console | None = None) -> TrainState:
@@ -88,6 +75,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
     ) as checkpoints:
         restored = checkpoints.restore_latest(state, stream.iterator)
         if restored is not None:
+            _check_same_data(restored.meta, task)
             state = restored.state
         first = 0 if restored is None else restored.step
         console.print(_opening_line(config, task, policy, params, first), highlight=False)
@@ -101,14 +89,14 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                 workdir,
                 sinks=config.log.sinks,
                 resume_step=None if restored is None else first,
-                header=_header(config, policy),
+                header=run_header(config, policy.devices),
             ) as writer,
-            _stop_requests() as stop_requested,
-            _progress(config, console, first) as show,
+            stop_requests() as stop_requested,
+            progress(config, console, first) as show,
         ):
 
             def save(step: int) -> None:
-                meta = {"config": config.to_dict()}
+                meta = {"config": config.to_dict(), "data": task.fingerprint}
                 checkpoints.save(step, state, stream.iterator, meta)
 
             for step in range(first, config.steps):
@@ -117,7 +105,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                 start = time.perf_counter()
                 examples = next(stream)
                 prompts, prompt_mask = task.encode_batch(examples)
-                keys = prompt_keys(jax.random.key(config.seed), step, len(examples))
+                keys = prompt_keys(state.key, step, len(examples))
                 rollout = jax.device_get(sample(state.params, prompts, prompt_mask, keys))
                 sampled = time.perf_counter()
                 texts = task.decode_batch(rollout)
@@ -140,7 +128,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                 show(step, metrics)
                 if checkpoints.is_due(step + 1) or step + 1 == config.steps:
                     save(step + 1)
-                if stop_requested():
+                if stop_requested() and step + 1 < config.steps:
                     save(step + 1)
                     checkpoints.wait()
                     raise Stopped(
@@ -148,7 +136,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                         "  The same command goes on from there."
                     )
         checkpoints.wait()
-        _evaluate(policy, state.params, config.steps, workdir)
+        _evaluate(policy, state.params, int(state.step), workdir)
     _finish(workdir, task, config, console)
     return state
 
@@ -220,80 +208,13 @@ def make_batch(rollout: Rollout, rewards: np.ndarray, where: np.ndarray) -> Batc
     )
 
 
-def differing_fields(stored: Mapping, current: Mapping, prefix: str = "") -> list[str]:
-    """Fields that differ between two config dictionaries, harmless ones left out.
-
-    Args:
-      stored: of the workdir.
-      current: of this command.
-      prefix: path of the two in the whole.
-
-    Returns:
-      One line per field: ``name: stored -> current``.
-
-    >>> differing_fields({"seed": 0, "steps": 5}, {"seed": 1, "steps": 9})
-    ['seed: 0 -> 1']
-    """
-    lines = []
-    for name in sorted({*stored, *current}):
-        path = f"{prefix}{name}"
-        old, new = stored.get(name), current.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping) and path != "advantage.weights":
-            lines += differing_fields(old, new, f"{path}.")
-        elif old != new and not path.startswith(HARMLESS):
-            lines.append(f"{path}: {old} -> {new}")
-    return lines
-
-
-def check_workdir(config: Config, workdir: Path) -> None:
-    """Refuses a folder that cannot be used, or that holds a run with another config.
-
-    Args:
-      config: the run.
-      workdir: its folder.
-
-    Raises:
-      ValueError: naming the folder or the differing fields.
-    """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / ".write_test"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
+def _check_same_data(meta: Mapping[str, Any], task: Task) -> None:
+    if meta.get("data") != task.fingerprint:
         raise ValueError(
-            f"workdir must be a folder that can be written to, got {workdir}: {error.strerror}.\n"
-            "  Choose another --workdir."
-        ) from None
-    path = workdir / "config.json"
-    if not path.exists():
-        return
-    try:
-        stored = json.loads(path.read_text())
-    except ValueError:
-        raise ValueError(
-            f"{path} is not valid JSON.\n  Restore it, or choose another --workdir."
-        ) from None
-    lines = differing_fields(stored, config.to_dict())
-    if lines:
-        raise ValueError(
-            f"workdir {workdir} holds a run with another config; differing fields "
-            "(there -> here):\n    "
-            + "\n    ".join(lines)
-            + "\n  Choose another --workdir, or give the same values."
+            f"data.source {task.config.data.source} has changed since the checkpoint.\n"
+            "  Its position in the rows means nothing now: restore the file, or choose another "
+            "--workdir."
         )
-
-
-def write_config(config: Config, workdir: Path) -> None:
-    """Writes config.json, all or nothing.
-
-    Args:
-      config: the run.
-      workdir: its folder.
-    """
-    part = workdir / "config.json.part"
-    part.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    part.replace(workdir / "config.json")
 
 
 def _opening_line(config: Config, task: Task, policy: Policy, params: Any, first: int) -> str:
@@ -307,26 +228,6 @@ def _opening_line(config: Config, task: Task, policy: Policy, params: Any, first
         f"{len(task.train)} training and {len(task.held_out)} held-out prompts"
         + (f", {task.num_dropped} dropped as too long" if task.num_dropped else "")
     )
-
-
-def _header(config: Config, policy: Policy) -> dict[str, Any]:
-    text = json.dumps(config.to_dict(), sort_keys=True)
-    packages = ("rvpo-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    return {
-        "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "git_commit": _git_commit(),
-        "versions": {name: metadata.version(name) for name in packages},
-        "python": platform.python_version(),
-        "devices": [str(device) for device in policy.devices],
-    }
-
-
-def _git_commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-        return done.stdout.strip() or None
-    return None
 
 
 def _flatten(
@@ -418,56 +319,3 @@ def _finish(workdir: Path, task: Task, config: Config, console: Console) -> None
     plot_run(read_metrics(workdir), task.channel_names, workdir / "run.png", title)
     console.print(rate_table(rows[0], rows[-1], task.channel_names))
     console.print(f"picture: {workdir / 'run.png'}", highlight=False)
-
-
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """SIGTERM and the first Ctrl-C set a flag that the loop reads between two steps."""
-    received: list[int] = []
-
-    def note(number: int, _frame: Any) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-        LOG.warning("Stopping after this step; a second Ctrl-C stops at once.")
-
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    try:
-        before = {number: signal.signal(number, note) for number in numbers}
-    except ValueError:  # not the main thread: a notebook's, which handles its own interrupts
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _progress(
-    config: Config, console: Console, first: int
-) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-    """A bar on a terminal, a line now and then elsewhere."""
-
-    def summary(step: int, metrics: Mapping[str, float]) -> str:
-        return (
-            f"step {step:>5}  all met {metrics['reward/joint_pass_rate']:.2f}  "
-            f"length {metrics['rollout/length_mean']:.0f}  "
-            f"entropy {metrics['policy/entropy']:.2f}  {metrics['time/step_s']:.2f} s/step"
-        )
-
-    if not console.is_terminal:
-
-        def line(step: int, metrics: Mapping[str, float]) -> None:
-            if step % config.log.console_every == 0 or step + 1 == config.steps:
-                console.print(summary(step, metrics), highlight=False, soft_wrap=True)
-
-        yield line
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        bar = progress.add_task("training", total=config.steps, completed=first)
-        yield lambda step, metrics: progress.update(
-            bar, completed=step + 1, description=summary(step, metrics)
-        )

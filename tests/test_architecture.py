@@ -45,6 +45,8 @@ LAYERS = {
     # 3: programs
     "run": 3,
     "train": 3,
+    "workdir": 3,
+    "session": 3,
     "evaluate": 3,
     "audit": 3,
     "plan": 3,

@@ -27,7 +27,8 @@ from rvpo_jax.config import (
     RolloutConfig,
 )
 from rvpo_jax.metrics import read_metrics
-from rvpo_jax.train import NonFiniteError, differing_fields, restore_policy, train
+from rvpo_jax.train import NonFiniteError, restore_policy, train
+from rvpo_jax.workdir import differing_fields
 
 TINY = Config(
     steps=6,
@@ -255,3 +256,17 @@ def test_real_rlla_rows_run_and_resume(tmp_path, shared_data):
     assert rows[0]["reward/toolrl_format/scored_frac"] == 1
     samples = read_metrics(Path(tmp_path) / "samples.jsonl")
     assert "Available Tools" in samples[0]["prompt"][0]["content"]
+
+
+def test_a_file_that_changed_since_the_checkpoint_is_refused(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"Say {i}."}) + "\n" for i in range(9)))
+    reward = tmp_path / "my_rewards.py"
+    reward.write_text("def short(completions, examples):\n    return [0.5] * len(completions)\n")
+    config = dataclasses.replace(
+        TINY, steps=1, data=DataConfig(source=str(rows), rewards=(f"{reward}:short",))
+    )
+    quiet(config, tmp_path / "run")
+    rows.write_text(rows.read_text() + json.dumps({"prompt": "Say more."}) + "\n")
+    with pytest.raises(ValueError, match="has changed since the checkpoint"):
+        quiet(dataclasses.replace(config, steps=2), tmp_path / "run")
