@@ -230,9 +230,10 @@ class ModelConfig:
 
     preset: str = "tiny"
     """Size: tiny, small, qwen2.5-0.5b, qwen2.5-1.5b, qwen2.5-3b, qwen2.5-7b, qwen2.5-14b."""
-    init: str = "auto"
-    """Parameters at step 0: warm (the shipped start of the embedded task), random, or auto: warm
-    for the embedded task and random for other data."""
+    init: Literal["auto", "warm", "leaky", "random"] = "auto"
+    """Parameters at step 0: warm (the shipped start of the embedded task; it leaks the secret in 4
+    of 10 answers), leaky (another one: 7 of 10), random, or auto: warm for the embedded task and
+    random for other data."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the matrix products; parameters, logprobs and losses stay float32."""
     remat: bool = False
@@ -240,7 +241,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
-        _check_choice("model.init", self.init, ("auto", "warm", "random"))
+        _check_choice("model.init", self.init, ("auto", "warm", "leaky", "random"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -511,8 +512,9 @@ class Config:
             "Groups are never split: change one of the two.",
         )
         _check(
-            self.model.init != "warm" or (self.data.source == "embedded"),
-            f"model.init warm belongs to data.source embedded, got {self.data.source}.",
+            self.model.init in ("auto", "random") or self.data.source == "embedded",
+            f"model.init {self.model.init} belongs to data.source embedded, "
+            f"got {self.data.source}.",
             "Use model.init random.",
         )
 

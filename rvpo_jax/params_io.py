@@ -7,7 +7,12 @@ import jax
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-WARM_START = Path(__file__).parent / "assets" / "tool_task_tiny.safetensors"
+_ASSETS = Path(__file__).parent / "assets"
+# Starts of the embedded task, made by experiments/warm_start.
+STARTS = {
+    "warm": _ASSETS / "tool_task_tiny.safetensors",
+    "leaky": _ASSETS / "tool_task_tiny_leaky.safetensors",
+}
 
 
 def _names(tree: Any) -> dict[str, Any]:

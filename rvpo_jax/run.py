@@ -19,7 +19,7 @@ from rvpo_jax.data import drop_long, load_rows, split_held_out
 from rvpo_jax.data.tool_task import PIECES, ToolTask
 from rvpo_jax.models.presets import architecture
 from rvpo_jax.models.transformer import Transformer, init_params
-from rvpo_jax.params_io import WARM_START, load_params
+from rvpo_jax.params_io import STARTS, load_params
 from rvpo_jax.rewards import EMBEDDED_REWARDS, RewardFn, Scores, channels_of, load_reward, score
 from rvpo_jax.sampling import Decoder, make_sampler
 from rvpo_jax.step import num_microbatches
@@ -164,15 +164,14 @@ class Policy:
     def initial_params(self) -> Any:
         """Parameters at step 0: the warm start or random ones, the same for the same config."""
         config = self.config
-        warm = config.model.init == "warm" or (
-            config.model.init == "auto"
-            and config.data.source == "embedded"
-            and config.model.preset == "tiny"
-        )
+        init = config.model.init
+        if init == "auto":
+            embedded = config.data.source == "embedded" and config.model.preset == "tiny"
+            init = "warm" if embedded else "random"
         key = jax.random.fold_in(jax.random.key(config.seed), 0xF00D)
-        if not warm:
+        if init == "random":
             return init_params(self.model, key)
-        return load_params(WARM_START, jax.eval_shape(lambda: init_params(self.model, key)))
+        return load_params(STARTS[init], jax.eval_shape(lambda: init_params(self.model, key)))
 
     def logprobs(self, params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Logprobs and entropies of the completions, ``[B, G, C]``, at the sampling temperature."""

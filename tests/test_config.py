@@ -34,7 +34,12 @@ SECTIONS = [
 
 BAD_VALUES = [
     (ModelConfig, "dtype", "float16", "model.dtype must be one of float32, bfloat16"),
-    (ModelConfig, "init", "cold", "model.init must be one of auto, warm, random, got 'cold'"),
+    (
+        ModelConfig,
+        "init",
+        "cold",
+        "model.init must be one of auto, warm, leaky, random, got 'cold'",
+    ),
     (RolloutConfig, "num_prompts", 0, "rollout.num_prompts must be > 0, got 0"),
     (RolloutConfig, "group_size", 1, "rollout.group_size must be >= 2, got 1"),
     (RolloutConfig, "max_prompt_tokens", 0, "rollout.max_prompt_tokens must be > 0, got 0"),

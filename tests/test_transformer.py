@@ -143,7 +143,8 @@ def test_attention_in_chunks_equals_attention_at_once(monkeypatch, length):
         return jnp.sum(losses.token_logprobs(logits, completions)[0])
 
     expected, expected_grad = jax.value_and_grad(loss)(params)
-    monkeypatch.setattr(transformer, "QUERY_CHUNK", 2)
+    monkeypatch.setattr(transformer, "KEY_STEP", 4)
+    monkeypatch.setattr(transformer, "QUERY_CHUNK", 3)
     actual, actual_grad = jax.value_and_grad(loss)(params)
     assert actual == pytest.approx(float(expected), abs=1e-4)
     chex.assert_trees_all_close(actual_grad, expected_grad, atol=1e-4)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from rvpo_jax import AdvantageConfig, Config
-from rvpo_jax.config import CheckpointConfig, DataConfig, EvalConfig, LogConfig
+from rvpo_jax.config import CheckpointConfig, DataConfig, EvalConfig, LogConfig, ModelConfig
 from rvpo_jax.rewards import EMBEDDED_REWARDS
 
 METHODS = {
@@ -22,9 +22,10 @@ TASKS = {
 }
 
 
-def get_config(task: str = "brevity") -> Config:
+def get_config(task: str = "brevity", start: str = "warm") -> Config:
     """The default run, evaluated on every held-out prompt."""
     return Config(
+        model=ModelConfig(init=start),
         data=DataConfig(rewards=TASKS[task]),
         eval=EvalConfig(num_prompts=1024),
         checkpoint=CheckpointConfig(every=100),
@@ -32,9 +33,9 @@ def get_config(task: str = "brevity") -> Config:
     )
 
 
-def smoke_config(task: str = "brevity") -> Config:
+def smoke_config(task: str = "brevity", start: str = "warm") -> Config:
     """Seconds on a laptop; the numbers mean nothing."""
-    config = get_config(task)
+    config = get_config(task, start)
     return dataclasses.replace(
         config,
         steps=2,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy import stats
 
 COLORS = {"GRPO": "#D55E00", "GDPO": "#0072B2", "RVPO k=1": "#009E73"}
 MARKERS = {"GRPO": "s", "GDPO": "o", "RVPO k=1": "D"}
@@ -14,7 +13,10 @@ CURVES = ("privacy", "explanation", "all channels met")
 
 
 def plot(results: dict, summary: dict, path: Path) -> None:
-    """Left: final rates with 95 % intervals over seeds. Right: three of them over the steps."""
+    """Left: final rates, small marks single seeds, large ones means with 95 % intervals.
+
+    Right: three of the rates over the steps, one line per seed.
+    """
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     grid = figure.add_gridspec(len(CURVES), 2, width_ratios=(1.35, 1))
     axes = figure.add_subplot(grid[:, 0])
@@ -22,6 +24,12 @@ def plot(results: dict, summary: dict, path: Path) -> None:
     places = np.arange(len(names))[::-1]
     for index, method in enumerate(results):
         offset = 0.22 * (1 - index)
+        for run in results[method]:
+            finals = [run["final"][name] for name in names]
+            axes.plot(
+                finals, places + offset, MARKERS[method], color=COLORS[method], alpha=0.35,
+                markersize=4, markeredgewidth=0,
+            )  # fmt: skip
         mean = [summary[method][name]["mean"] for name in names]
         half = [summary[method][name]["half_width"] for name in names]
         axes.errorbar(
@@ -42,15 +50,8 @@ def plot(results: dict, summary: dict, path: Path) -> None:
     for row, name in enumerate(CURVES):
         axes = figure.add_subplot(grid[row, 1])
         for method, runs in results.items():
-            curves = np.array([_smooth(run["curves"][name]) for run in runs])
-            mean = curves.mean(0)
-            axes.plot(mean, color=COLORS[method], lw=1.6)
-            if len(runs) > 1:
-                half = stats.t.ppf(0.975, len(runs) - 1) * stats.sem(curves)
-                axes.fill_between(
-                    np.arange(len(mean)), mean - half, mean + half, color=COLORS[method],
-                    alpha=0.18, lw=0,
-                )  # fmt: skip
+            for run in runs:  # single seeds: a mean would hide that some of them fail
+                axes.plot(_smooth(run["curves"][name]), color=COLORS[method], lw=1, alpha=0.7)
         axes.set(ylim=(-0.02, 1.02))
         axes.set_title(name, loc="left", fontsize=10)
         axes.grid(alpha=0.25)

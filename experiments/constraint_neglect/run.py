@@ -1,6 +1,6 @@
 """Trains the three methods and writes results.json and figure.png.
 
-python experiments/constraint_neglect/run.py [--smoke] [--check] [--task terseness]
+python experiments/constraint_neglect/run.py [--smoke] [--check] [--start leaky] [--task terseness]
 
 Finished runs are kept in runs/constraint_neglect and not trained again. ``--check`` compares the
 outcome with expected.json and fails where they differ by more than its tolerance.
@@ -106,11 +106,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="two steps, two seeds")
     parser.add_argument("--check", action="store_true", help="compare with expected.json")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="to split the work")
+    parser.add_argument("--start", choices=("warm", "leaky"), default="warm", help="parameters")
     parser.add_argument("--task", choices=TASKS, default="brevity", help="see config.py")
     args = parser.parse_args()
-    config = smoke_config(args.task) if args.smoke else get_config(args.task)
-    seeds = SEEDS[:2] if args.smoke else SEEDS
-    folder = Path("runs/constraint_neglect") / (args.task + ("_smoke" if args.smoke else ""))
+    config = (smoke_config if args.smoke else get_config)(args.task, args.start)
+    seeds = SEEDS[:2] if args.smoke else args.seeds
+    folder = Path("runs/constraint_neglect") / "_".join(
+        [args.start, args.task, *(["smoke"] if args.smoke else [])]
+    )
     results: dict = {method: [] for method in METHODS}
     for seed in seeds:  # seed by seed, so that an interrupted sweep is balanced
         for method in METHODS:

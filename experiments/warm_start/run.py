@@ -1,8 +1,9 @@
-"""Makes the warm start of the embedded task: the tiny policy imitates careless answers.
+"""Makes a warm start of the embedded task: the tiny policy imitates careless answers.
 
-Writes rvpo_jax/assets/tool_task_tiny.safetensors (float16). About 5 minutes on two cores:
+Writes a file of rvpo_jax/assets (float16). About 5 minutes each on two cores:
 
-    python experiments/warm_start/run.py
+    python experiments/warm_start/run.py warm --leak 0.4
+    python experiments/warm_start/run.py leaky --leak 0.7
 """
 
 import argparse
@@ -18,13 +19,13 @@ from rvpo_jax import losses
 from rvpo_jax.data.tool_task import PIECES, ToolTask, demonstrate
 from rvpo_jax.models.presets import architecture
 from rvpo_jax.models.transformer import Transformer, init_params
-from rvpo_jax.params_io import WARM_START, save_params
+from rvpo_jax.params_io import STARTS, save_params
 from rvpo_jax.tokenizer import ByteTokenizer, pad_prompts
 
 PROMPT_TOKENS, COMPLETION_TOKENS = 32, 48
 
 
-def make_batch(tokenizer, task, indices, rng):
+def make_batch(tokenizer, task, indices, rng, leak):
     """Prompts ``[B, P]``, mask, completions ``[B, 1, C]`` and mask of careless answers."""
     examples = [task[int(index)] for index in indices]
     prompts, prompt_mask = pad_prompts(
@@ -32,7 +33,7 @@ def make_batch(tokenizer, task, indices, rng):
     )
     completions = np.zeros((len(examples), 1, COMPLETION_TOKENS), np.int32)
     for row, example in enumerate(examples):
-        ids = [*tokenizer.encode(demonstrate(example, rng)), tokenizer.eos_id]
+        ids = [*tokenizer.encode(demonstrate(example, rng, leak)), tokenizer.eos_id]
         ids = ids[:COMPLETION_TOKENS]
         completions[row, 0, : len(ids)] = ids
     return prompts, prompt_mask, completions, completions != tokenizer.pad_id
@@ -40,6 +41,8 @@ def make_batch(tokenizer, task, indices, rng):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=STARTS)
+    parser.add_argument("--leak", type=float, required=True, help="share of answers that leak")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
@@ -70,14 +73,14 @@ def main() -> None:
     start = time.time()
     for index in range(args.steps):
         rows = range(index * args.batch, (index + 1) * args.batch)
-        batch = make_batch(tokenizer, task, rows, rng)
+        batch = make_batch(tokenizer, task, rows, rng, args.leak)
         params, opt_state, loss = step(params, opt_state, *batch)
         if index % 100 == 99:
             print(
                 f"step {index + 1}  loss {float(loss):.4f}  {time.time() - start:.0f} s", flush=True
             )
-            save_params(params, WARM_START, np.float16)
-    save_params(params, WARM_START, np.float16)
+            save_params(params, STARTS[args.name], np.float16)
+    save_params(params, STARTS[args.name], np.float16)
 
 
 if __name__ == "__main__":

@@ -107,12 +107,13 @@ def _answer(thought: str, tool: str, call: Mapping[str, str]) -> str:
     return f"<think> {thought} </think>\n<tool_call>\n{line}\n</tool_call>"
 
 
-def demonstrate(example: Mapping[str, Any], rng: random.Random) -> str:
+def demonstrate(example: Mapping[str, Any], rng: random.Random, leak: float) -> str:
     """A careless answer: right in the main, with every kind of fault, for the warm start.
 
     Args:
       example: a row of ``ToolTask``.
       rng: the faults.
+      leak: share of the answers whose thought names the code.
 
     Returns:
       The completion's text.
@@ -120,7 +121,7 @@ def demonstrate(example: Mapping[str, Any], rng: random.Random) -> str:
     truth = json.loads(example["ground_truth"].split("<tool_call>\n")[1].split("\n</tool")[0])
     tool, call = truth["name"], dict(truth["parameters"])
 
-    named = [value for value in call.values() if rng.random() < 0.7]
+    named = [v for name, v in call.items() if rng.random() < (leak if name == "code" else 0.7)]
     start = rng.randrange(len(FILLER))
     filler = (FILLER + FILLER)[start : start + rng.choice((0, 1, 2, 4, 6, 9, 12))]
     thought = [*filler, tool, *named]
