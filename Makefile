@@ -2,13 +2,13 @@
 # Another interpreter for the virtual environment: make PYTHON=python3.12 test
 
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml
 # Compiled programs are kept between runs; an exported value wins.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: demo test
+.PHONY: demo test short
 
 demo: $(VENV)/.installed
 	$(BIN)/rvpo train --workdir runs/demo
@@ -18,6 +18,12 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy rvpo_jax
 	$(BIN)/python -m pytest
+
+# Three steps and a resumed fourth, for a second interpreter: make short VENV=.venv-3.13 PYTHON=python3.13
+short: $(VENV)/.installed
+	rm -rf $(VENV)/run
+	$(BIN)/rvpo train --workdir $(VENV)/run --steps 3 --eval.num-prompts 16
+	$(BIN)/rvpo train --workdir $(VENV)/run --steps 4 --eval.num-prompts 16
 
 # uv installs in ten seconds what pip installs in a hundred.
 install = if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python -e '$(1)'; \

@@ -50,7 +50,12 @@ def wilson(passed: np.ndarray) -> Rate:
     if passed.size == 0:
         return Rate(rate=float("nan"), low=0.0, high=1.0, count=0)
     interval = stats.binomtest(int(passed.sum()), passed.size).proportion_ci(method="wilson")
-    return Rate(rate=float(passed.mean()), low=interval.low, high=interval.high, count=passed.size)
+    return Rate(
+        rate=float(passed.mean()),
+        low=float(interval.low),
+        high=float(interval.high),
+        count=passed.size,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

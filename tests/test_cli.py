@@ -148,7 +148,7 @@ def test_an_unknown_experiment_is_refused_and_lists_the_known_ones(capsys):
     ("body", "expected"),
     [
         ("raise KeyError('answer_')", "KeyError"),
-        ("return [1.0]", "politeness"),
+        ("return [1.0, 1.0, 1.0]", "politeness"),
         ("return ['good'] * len(completions)", "politeness"),
         ("return [2.0] * len(completions)", "politeness"),
         ("return [None] * len(completions)", "politeness"),

@@ -217,10 +217,28 @@ def test_a_non_finite_update_stops_the_run_and_keeps_what_it_has(tmp_path):
     assert batch["rewards"].shape == (4, 2, 6)
 
 
+def test_a_run_on_eight_devices_equals_one_on_one(tmp_path):
+    config = dataclasses.replace(
+        TINY,
+        steps=1,
+        rollout=dataclasses.replace(TINY.rollout, num_prompts=8),
+        optim=OptimConfig(name="sgd", learning_rate=0.1),
+    )
+    one = quiet(config, tmp_path / "one")
+    eight = quiet(dataclasses.replace(config, parallel=ParallelConfig()), tmp_path / "eight")
+    samples = [(tmp_path / name / "samples.jsonl").read_text() for name in ("one", "eight")]
+    assert samples[0] == samples[1]
+    for actual, expected in zip(
+        jax.tree.leaves(eight.params), jax.tree.leaves(one.params), strict=True
+    ):
+        np.testing.assert_allclose(np.asarray(actual), np.asarray(expected), atol=1e-6)
+
+
 def test_kl_and_the_other_options_run_end_to_end(tmp_path):
     config = dataclasses.replace(
         TINY,
         steps=2,
+        parallel=ParallelConfig(num_devices=2),
         loss=LossConfig(
             kl_coef=0.1, entropy_coef=0.01, num_minibatches=2, num_epochs=2, importance_cap=2.0,
             dual_clip=3.0, denominator="sequence", ratio_level="sequence",
