@@ -24,15 +24,17 @@ from rvpo_jax.step import init_state, make_train_step
 from rvpo_jax.train import make_batch
 
 
-def median_seconds(function, *args, repeats: int) -> float:
-    """Median time of a call, after one that compiles."""
-    jax.block_until_ready(function(*args))
-    times = []
+def median_seconds(calls: dict, repeats: int) -> dict:
+    """Median time of each call after one that compiles; in turn, so that load hits all alike."""
+    times: dict = {name: [] for name in calls}
+    for call in calls.values():
+        jax.block_until_ready(call())
     for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(function(*args))
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        for name, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def main() -> None:
@@ -58,23 +60,30 @@ def main() -> None:
         )
         return parallel.data_parallel(step, policy.devices, config.parallel.impl)
 
-    parts = {
-        "rollout": median_seconds(sample, state.params, *prompts, keys, repeats=15),
-        "decode texts": median_seconds(task.decode_batch, rollout, repeats=15),
-        "score six rewards": median_seconds(task.score, texts, examples, repeats=15),
-        "update, rvpo": median_seconds(step_with("rvpo"), state, batch, repeats=15),
-        "update, gdpo": median_seconds(step_with("gdpo"), state, batch, repeats=15),
-    }
+    rvpo, gdpo = step_with("rvpo"), step_with("gdpo")
+    parts = median_seconds(
+        {
+            "rollout": lambda: sample(state.params, *prompts, keys),
+            "decode texts": lambda: task.decode_batch(rollout),
+            "score six rewards": lambda: task.score(texts, examples),
+            "update, rvpo": lambda: rvpo(state, batch),
+            "update, gdpo": lambda: gdpo(state, batch),
+        },
+        repeats=25,
+    )
     whole = sum(seconds for name, seconds in parts.items() if name != "update, gdpo")
-    advantages = jax.jit(lambda rewards, where: compute_advantages(rewards, where).advantages)
+    advantages = jax.jit(lambda rewards, where: compute_advantages(rewards, where))
     softmin = jax.jit(lambda scores: softmin_aggregate(scores, risk_coef=1.0))
     mean = jax.jit(mean_aggregate)
     scores = jnp.asarray(batch.rewards)
-    parts["all of compute_advantages"] = median_seconds(
-        advantages, batch.rewards, batch.where, repeats=200
+    parts |= median_seconds(
+        {
+            "all of compute_advantages": lambda: advantages(batch.rewards, batch.where),
+            "soft minimum alone": lambda: softmin(scores),
+            "mean alone": lambda: mean(scores),
+        },
+        repeats=200,
     )
-    parts["soft minimum alone"] = median_seconds(softmin, scores, repeats=200)
-    parts["mean alone"] = median_seconds(mean, scores, repeats=200)
 
     table = Table(title=f"default run, {num_tokens} completion tokens, {jax.devices()[0].platform}")
     table.add_column("part")
