@@ -149,6 +149,7 @@ class Policy:
     def __init__(self, config: Config, task: Task) -> None:
         self.config = config
         self.task = task
+        self._samplers: dict[tuple[int, float | None], Callable[..., Rollout]] = {}
         self.devices = parallel.local_devices(config.parallel.num_devices)
         parallel.check_divisible(
             config.rollout.num_prompts, len(self.devices), config.loss.num_minibatches
@@ -192,7 +193,7 @@ class Policy:
     def sampler(
         self, group_size: int, temperature: float | None = None
     ) -> Callable[[Any, np.ndarray, np.ndarray, jax.Array], Rollout]:
-        """The sampling function over all devices.
+        """The sampling function over all devices; the same one, compiled once, when asked again.
 
         Args:
           group_size: G.
@@ -201,6 +202,8 @@ class Policy:
         Returns:
           ``(params, prompts, prompt_mask, keys) -> Rollout``.
         """
+        if (group_size, temperature) in self._samplers:
+            return self._samplers[group_size, temperature]
         rollout = self.config.rollout
 
         def apply(method: str) -> Callable[..., Any]:
@@ -216,4 +219,6 @@ class Policy:
             top_k=rollout.top_k,
             top_p=rollout.top_p,
         )
-        return parallel.map_prompts(sample, self.devices, self.config.parallel.impl)
+        mapped = parallel.map_prompts(sample, self.devices, self.config.parallel.impl)
+        self._samplers[group_size, temperature] = mapped
+        return mapped
