@@ -19,6 +19,7 @@ from rvpo_jax.diagnostics import joint_pass
 from rvpo_jax.reports.run import rate_text
 from rvpo_jax.run import Policy, Task
 from rvpo_jax.sampling import prompt_keys
+from rvpo_jax.text import printable
 from rvpo_jax.tokenizer import render_messages
 
 ALL_MET = "all channels met"
@@ -222,21 +223,3 @@ def show_samples(task: Task, evaluation: Evaluation, console: Console) -> None:
         ]
         if values:
             console.print("  ".join(values), style="bold", highlight=False)
-
-
-def printable(text: str) -> str:
-    """Control and other unprintable characters as escapes: a policy may write terminal codes.
-
-    Args:
-      text: anything.
-
-    Returns:
-      The text; line breaks stay.
-
-    >>> printable("a" + chr(27) + "[2J")
-    'a\\\\x1b[2J'
-    """
-    return "".join(
-        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
-        for char in text
-    )

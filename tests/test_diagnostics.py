@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rvpo_jax import diagnostics
 
@@ -81,3 +82,78 @@ def test_metrics_compile():
     compiled = jax.jit(diagnostics.channel_metrics)(REWARDS, WHERE, PASS_AT)
     for name in eager:
         np.testing.assert_allclose(compiled[name], eager[name], rtol=1e-6)
+
+
+# One group of three completions, two channels, the second a constraint; B = 1, G = 3.
+GROUP = jnp.array([[[3.0, 0.0], [1.0, 1.0], [2.0, NAN]]])
+SCORED = ~jnp.isnan(GROUP)
+MARKS = jnp.array([2.0, 1.0])
+
+
+def test_quiet_failures_worked_by_hand():
+    # The first fails the constraint and is reinforced; the second fails channel 0 and is not; the
+    # third is reinforced and was not scored by the constraint.
+    quiet = diagnostics.quiet_failures(jnp.array([[1.0, -1.0, 0.5]]), GROUP, SCORED, MARKS)
+    assert quiet.tolist() == [[[False, True], [False, False], [False, False]]]
+
+
+@pytest.mark.parametrize("advantage", [0.0, 1e-6, -1.0, NAN])
+def test_a_residue_of_float32_is_no_reinforcement(advantage):
+    value = jnp.full((1, 3), advantage)
+    assert not diagnostics.quiet_failures(value, GROUP, SCORED, MARKS).any()
+
+
+def test_failure_gap_worked_by_hand():
+    # Channel 0: met by 3 and 2 (advantages 1 and 0.5), failed by 1 (-1): -1 - 0.75 = -1.75.
+    # Constraint: failed by the first (1), met by the second (-1): 2.
+    gap, defined = diagnostics.failure_gap(jnp.array([[1.0, -1.0, 0.5]]), GROUP, SCORED, MARKS)
+    np.testing.assert_allclose(gap, [[-1.75, 2.0]])
+    assert defined.tolist() == [[True, True]]
+
+
+def test_failure_gap_ignores_a_baseline_and_is_undefined_without_both_kinds():
+    advantage = jnp.array([[1.0, -1.0, 0.5]])
+    gap, _ = diagnostics.failure_gap(advantage, GROUP, SCORED, MARKS)
+    moved, _ = diagnostics.failure_gap(advantage + 7, GROUP, SCORED, MARKS)
+    np.testing.assert_allclose(gap, moved, atol=1e-5)
+    gap, defined = diagnostics.failure_gap(advantage, GROUP, SCORED, jnp.array([0.0, 9.0]))
+    assert gap.tolist() == [[0.0, 0.0]] and defined.tolist() == [[False, False]]
+
+
+def test_bottleneck_shares_ties_and_leaves_out_what_was_not_scored():
+    scores = jnp.array([[-1.0, -1.0, 3.0], [0.0, -2.0, -5.0], [1.0, 2.0, 3.0]])
+    where = jnp.array([[True, True, True], [True, True, False], [False, False, False]])
+    shares = diagnostics.bottleneck(scores, where)
+    assert shares.tolist() == [[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+def test_effective_channels_is_one_for_a_minimum_and_m_for_a_mean():
+    weights = jnp.array([[1.0, 0.0, 0.0], [1 / 3] * 3, [0.5, 0.25, 0.25]])
+    # The last: entropy 1.5 ln 2, so 2^1.5.
+    np.testing.assert_allclose(
+        diagnostics.effective_channels(weights), [1.0, 3.0, 2**1.5], rtol=1e-6
+    )
+
+
+def test_conflict_counts_only_live_and_scored_pairs():
+    scores = jnp.array([[[1.0, -1.0, 0.0], [-1.0, -1.0, 0.0]]])
+    where = jnp.array([[[True, True, True], [True, False, True]]])
+    opposite, both = diagnostics.conflict(scores, jnp.array([[True, True, False]]), where)
+    assert opposite[0, 0, 0, 1] and both[0, 0, 0, 1]
+    assert not both[0, 1, 0, 1]  # the second completion was not scored by channel 1
+    assert not both[..., 2].any()  # dead
+
+
+def test_an_aggregate_between_mean_and_minimum():
+    scores, where = jnp.array([2.0, 0.0, 9.0]), jnp.array([True, True, False])
+    for aggregate, to_mean, to_min in ((1.0, 0.0, 1.0), (0.0, 1.0, 0.0)):
+        spread, mean, low = diagnostics.between_mean_and_minimum(
+            scores, jnp.array(aggregate), where
+        )
+        assert (float(spread), float(mean), float(low)) == (1.0, to_mean, to_min)
+
+
+def test_diagnostics_of_nothing_scored_are_0_not_nan():
+    scores, nothing = jnp.zeros((2, 3)), jnp.zeros((2, 3), bool)
+    values = diagnostics.between_mean_and_minimum(scores, jnp.zeros(2), nothing)
+    assert all(np.all(np.asarray(value) == 0) for value in values)
