@@ -1,0 +1,114 @@
+"""The log of a run of ours: one Parquet file per step, a row per completion.
+
+``B`` prompts, ``G`` completions per prompt, ``M`` reward channels.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rvpo_jax.config import Channel
+
+FOLDER = "rollouts"
+METADATA_KEY = b"rvpo"
+RESERVED = ("step", "group", "prompt_id", "prompt", "completion", "advantage")
+
+
+def write_rollouts(
+    workdir: Path,
+    step: int,
+    channels: Sequence[Channel],
+    rewards: np.ndarray,
+    where: np.ndarray,
+    advantages: np.ndarray,
+    *,
+    prompts: Sequence[str],
+    completions: Sequence[str] | None,
+    method: str,
+    risk_coef: float,
+) -> Path:
+    """Writes the completions of one step, as a whole or not at all; a file of that step goes.
+
+    Args:
+      workdir: Folder of the run; the file goes to its ``rollouts/``.
+      step: Rollout batches seen before.
+      channels: M channels; kept in the file, so that it can be read on its own.
+      rewards: ``[B, G, M]`` float32.
+      where: ``[B, G, M]`` bool; other entries become null.
+      advantages: ``[B, G]`` float32, as the update used them.
+      prompts: B texts; with ``completions=None`` only their hashes are kept.
+      completions: ``B * G`` texts, prompt by prompt; None leaves all texts out.
+      method: the run's rule.
+      risk_coef: k of this step, 1/score.
+
+    Returns:
+      The path.
+    """
+    group_size = rewards.shape[1]
+    count = rewards.shape[0] * group_size
+    ids = np.array([_hash(prompt) for prompt in prompts], np.int64)
+    columns: dict[str, pa.Array] = {
+        "step": pa.array(np.full(count, step, np.int32)),
+        "group": pa.array(np.repeat(np.arange(len(prompts), dtype=np.int32), group_size)),
+        "prompt_id": pa.array(np.repeat(ids, group_size)),
+    }
+    if completions is not None:
+        columns["prompt"] = _texts([text for text in prompts for _ in range(group_size)])
+        columns["completion"] = _texts(completions)
+    for index, channel in enumerate(channels):
+        values, scored = rewards[..., index].reshape(-1), where[..., index].reshape(-1)
+        columns[column_of(channel.name)] = pa.array(values.astype(np.float32), mask=~scored)
+    columns["advantage"] = pa.array(advantages.reshape(-1).astype(np.float32))
+    about = {
+        "channels": [dataclasses.asdict(channel) for channel in channels],
+        "method": method,
+        "risk_coef": risk_coef if np.isfinite(risk_coef) else "inf",
+    }
+    table = pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(about).encode()})
+    path = workdir / FOLDER / f"{step:08d}.parquet"
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_suffix(".part")
+    pq.write_table(table, part, compression="zstd")
+    os.replace(part, path)
+    return path
+
+
+def drop_rollouts(workdir: Path, resume_step: int) -> None:
+    """Deletes the files of the steps that a resumed run will write again, and unfinished ones.
+
+    Args:
+      workdir: Folder of the run.
+      resume_step: First step that will be written.
+    """
+    for path in (workdir / FOLDER).glob("*.*"):
+        is_late = path.stem.isdigit() and int(path.stem) >= resume_step
+        if path.suffix == ".part" or (path.suffix == ".parquet" and is_late):
+            path.unlink()
+
+
+def column_of(channel: str) -> str:
+    """The column of a channel; a channel named like one of our own columns gets a prefix.
+
+    >>> column_of("safety"), column_of("step")
+    ('safety', 'reward/step')
+    """
+    return f"reward/{channel}" if channel in RESERVED else channel
+
+
+def _texts(texts: Sequence[str]) -> pa.Array:
+    # A lone surrogate, which a byte-level policy can write, has no UTF-8 form.
+    return pa.array(
+        [text.encode("utf-8", "backslashreplace").decode() for text in texts], pa.large_string()
+    )
+
+
+def _hash(text: str) -> int:
+    data = text.encode("utf-8", "backslashreplace")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
