@@ -1,0 +1,242 @@
+"""From a log to an ``Audit``: read, replay under every rule, count, say it in words."""
+
+import dataclasses
+import html
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rvpo_jax.auditing import cases, compare, findings, tables, trends
+from rvpo_jax.auditing.definitions import definition_rows
+from rvpo_jax.auditing.replay import Replay, replay
+from rvpo_jax.auditing.rules import base_rules, parse_rule
+from rvpo_jax.reward_logs import ReadOptions, RewardLog, read_log
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TABLES = ("channels", "quiet_failures", "dead", "neglect", "compensation", "notes", "cases")
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """What an audit found: ``report`` is the content of ``audit.json``.
+
+    In a notebook it shows itself as the HTML page.
+    """
+
+    report: Mapping[str, Any]
+
+    @property
+    def level(self) -> str:
+        """problem, watch, healthy or unclear."""
+        return self.report["verdict"]["level"]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The five findings in words."""
+        return tuple(sentence["text"] for sentence in self.report["sentences"])
+
+    @property
+    def tables(self) -> dict[str, "pa.Table"]:
+        """Arrow tables by name (``TABLES``).
+
+        ``.to_pandas()`` makes a data frame of one where pandas is installed. An estimate becomes
+        the columns ``NAME``, ``NAME_low``, ``NAME_high`` and ``NAME_n``.
+        """
+        import pyarrow as pa
+
+        return {
+            name: pa.Table.from_pylist([_flat(row) for row in self.report[name]]) for name in TABLES
+        }
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Matplotlib figures by name: pass_rates, weights, conditional, compensation."""
+        from rvpo_jax.reports.audit_plots import make_figures
+
+        return make_figures(self.report)
+
+    def to_html(self) -> str:
+        """The self-contained page."""
+        from rvpo_jax.reports.audit_page import render_page
+
+        return render_page(self.report)
+
+    def save(self, folder: str | Path) -> tuple[Path, Path]:
+        """Writes ``audit.json`` and ``audit.html``, each as a whole or not at all.
+
+        Args:
+          folder: created if absent.
+
+        Returns:
+          The two paths.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.report, indent=1, allow_nan=False)
+        return (
+            _write(folder / "audit.json", text + "\n"),
+            _write(folder / "audit.html", self.to_html()),
+        )
+
+    def _repr_html_(self) -> str:
+        # A frame of its own: the page's styles and its policy must not meet the notebook's.
+        page = html.escape(self.to_html(), quote=True)
+        return (
+            f'<iframe srcdoc="{page}" sandbox="allow-scripts" width="100%" height="800" '
+            'title="audit of a reward log"></iframe>'
+        )
+
+    def __repr__(self) -> str:
+        return f"Audit({self.report['title']!r}: {self.level})"
+
+
+def audit(
+    source: Any,
+    other: Any = None,
+    *,
+    options: ReadOptions | None = None,
+    risk_coef: float | None = None,
+    what_if: Sequence[str] = (),
+    redact: bool = False,
+) -> Audit:
+    """Shows what the average of several rewards hides in a log of any trainer.
+
+    Args:
+      source: a file or folder (Parquet, JSONL, CSV; a run of ours; what TRL, verl, Tunix or
+        NeMo-RL log), or a frame in memory (Arrow, pandas, polars).
+      other: a second log to compare with the first: did it neglect less.
+      options: which columns are what, pass marks, constraints; None: by format.
+      risk_coef: k of the soft minimum, 1/score; None: that of the run, else 1.
+      what_if: further rules, for example ``("rvpo:k=2",)``.
+      redact: leave all texts out of the report.
+
+    Returns:
+      The audit; of ``other``, compared with ``source``, where it is given.
+
+    Raises:
+      ValueError: on a source that cannot be read, or options that do not fit it.
+    """
+    options = ReadOptions() if options is None else options
+    report = _report(read_log(source, options), risk_coef, what_if, redact)
+    if other is None:
+        return Audit(report)
+    second = _report(read_log(other, options), risk_coef, what_if, redact)
+    return Audit(second | {"comparison": compare.compare(report, second)})
+
+
+def audit_with(source: Any, other: Any = None, **options: Any) -> Audit:
+    """``audit`` with the fields of ``ReadOptions`` as plain keyword arguments.
+
+    Args:
+      source: see ``audit``.
+      other: see ``audit``.
+      **options: fields of ``ReadOptions`` and keyword arguments of ``audit``.
+
+    Returns:
+      The audit.
+
+    Raises:
+      ValueError: on an option that neither knows.
+    """
+    fields = {field.name for field in dataclasses.fields(ReadOptions)}
+    own = ("risk_coef", "what_if", "redact")
+    unknown = [name for name in options if name not in fields and name not in own]
+    if unknown:
+        raise ValueError(
+            f"audit has no option {', '.join(unknown)}.\n"
+            f"  It has: {', '.join([*sorted(fields), *own])}."
+        )
+    reading = {name: value for name, value in options.items() if name in fields}
+    rest = {name: value for name, value in options.items() if name in own}
+    return audit(source, other, options=ReadOptions(**reading), **rest)
+
+
+def _report(
+    log: RewardLog, risk_coef: float | None, what_if: Sequence[str], redact: bool
+) -> dict[str, Any]:
+    if risk_coef is None:
+        risk_coef = 1.0 if log.risk_coef is None else log.risk_coef
+    rules = base_rules(risk_coef, log.advantage is not None)
+    known = {rule.name for rule in rules}
+    more = (parse_rule(name) for name in dict.fromkeys(what_if))
+    rules = (*rules, *(rule for rule in more if rule.name not in known))
+    played = replay(log, rules, risk_coef)
+    report = _tables(played, risk_coef)
+    judged = [log.channels[index].name for index in tables.judged_channels(played)]
+    report |= findings.write_findings(report, judged)
+    chosen = cases.select_cases(played, rules[0].name, cases.other_rule(rules))
+    shown, batches = cases.describe_cases(played, chosen, redact=redact)
+    return report | {"cases": shown, "batches": batches, "redacted": redact}
+
+
+def _tables(played: Replay, risk_coef: float) -> dict[str, Any]:
+    from rvpo_jax import __version__
+
+    log, rules = played.log, played.rules
+    in_use = rules[0].name
+    followed = [in_use, *(rule.name for rule in rules if rule.name != in_use)]
+    return {
+        "title": log.name,
+        "format": log.format,
+        "version": __version__,
+        "counts": {
+            "completions": len(log.rewards),
+            "groups": len(played.status),
+            "prompts": int(log.prompt.max()) + 1,
+            "steps": 0 if log.step is None else int(played.batch.max()) + 1,
+            "channels": len(log.channels),
+        },
+        "rule_in_use": in_use,
+        "risk_coef": risk_coef if risk_coef != float("inf") else "inf",
+        "rules": [dataclasses.asdict(rule) | {"risk_coef": _k(rule.risk_coef)} for rule in rules],
+        "channels": tables.channel_table(played),
+        "joint_pass_rate": tables.joint_pass_rate(played),
+        "quiet_failures": tables.quiet_failure_table(played),
+        "bottleneck": tables.bottleneck_table(played)
+        | trends.switching(played)
+        | {"reversals": trends.reversals(played)},
+        "dead": tables.dead_table(played),
+        "neglect": trends.neglect(played),
+        **tables.between_channels(played),
+        "level": tables.level_table(played),
+        "spread": tables.spread_table(played, risk_coef),
+        "flips": tables.flip_table(played),
+        "compensation": tables.compensation_table(played),
+        "trajectory": trends.trajectory(played, followed),
+        "scatter": tables.scatter(
+            played, in_use, cases.scatter_rows(played, in_use, tables.SCATTER_POINTS)
+        ),
+        "notes": [dataclasses.asdict(note) for note in log.notes],
+        "definitions": definition_rows(),
+        "comparison": None,
+    }
+
+
+def _k(risk_coef: float | None) -> float | str | None:
+    return "inf" if risk_coef == float("inf") else risk_coef
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping) and "value" in value:
+            flat |= {name: value["value"]} | {
+                f"{name}_{part}": value[part] for part in ("low", "high", "n")
+            }
+        elif isinstance(value, (Mapping, list)):
+            flat[name] = json.dumps(value)
+        else:
+            flat[name] = value
+    return flat
+
+
+def _write(path: Path, text: str) -> Path:
+    part = path.with_name(path.name + ".part")
+    # Surrogates, which a policy may write, have no UTF-8 form; the page shows them as escapes.
+    part.write_text(text, encoding="utf-8", errors="backslashreplace")
+    os.replace(part, path)
+    return path

@@ -1,0 +1,109 @@
+"""Two logs side by side: did the second neglect less than the first."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rvpo_jax.auditing.estimates import Estimate, difference
+from rvpo_jax.auditing.findings import percent
+
+
+def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    """The comparison part of a report.
+
+    Pass rates are those of the last third of the steps where both logs have steps. The logs count
+    as independent; where both saw the same prompts the intervals are therefore too wide, not too
+    narrow.
+
+    Args:
+      a: report of the first log.
+      b: report of the second log.
+
+    Returns:
+      Rows of quantities with estimates and their difference b - a, and a headline.
+
+    Raises:
+      ValueError: if the two have no channel in common.
+    """
+    names = [c["name"] for c in a["channels"] if c["name"] in {d["name"] for d in b["channels"]}]
+    if not names:
+        raise ValueError(
+            f"two logs must share a channel to be compared; {a['title']} has "
+            f"{', '.join(c['name'] for c in a['channels'])} and {b['title']} has "
+            f"{', '.join(c['name'] for c in b['channels'])}.\n  Name the rewards of each alike."
+        )
+    late = bool(a["neglect"]) and bool(b["neglect"])
+    label = "pass rate, last third" if late else "pass rate"
+    rates = {name: (_pass_rate(a, name, late), _pass_rate(b, name, late)) for name in names}
+    rows = [_row(label, name, *pair, better=1) for name, pair in rates.items()]
+    rows.append(
+        _row("all channels met", None, a["joint_pass_rate"], b["joint_pass_rate"], better=1)
+    )
+    for name in names:
+        pair = (_quiet(a, name), _quiet(b, name))
+        rows.append(_row("quiet failures, rule in use", name, *pair, better=-1))
+    for name in names:
+        rows.append(_row("dead-fail groups", name, _dead(a, name), _dead(b, name), better=-1))
+    known = [(va, vb) for va, vb in rates.values() if None not in (va["value"], vb["value"])]
+    worst = None
+    if known:
+        worst_a, worst_b = (min((p[i] for p in known), key=lambda e: e["value"]) for i in (0, 1))
+        worst = _row(f"worst channel, {label}", None, worst_a, worst_b, better=1)
+        rows.insert(0, worst)
+    return {"a": a["title"], "b": b["title"], "rows": rows, "headline": _headline(a, b, worst)}
+
+
+def _pass_rate(report: Mapping, name: str, late: bool) -> Mapping[str, Any]:
+    if late:
+        return next(row["last"] for row in report["neglect"] if row["channel"] == name)
+    return next(row["pass_rate"] for row in report["channels"] if row["name"] == name)
+
+
+def _quiet(report: Mapping, name: str) -> Mapping[str, Any]:
+    rule = report["rule_in_use"]
+    rows = report["quiet_failures"]
+    return next(r["rate"] for r in rows if r["channel"] == name and r["rule"] == rule)
+
+
+def _dead(report: Mapping, name: str) -> Mapping[str, Any]:
+    return next(row["dead_fail_share"] for row in report["dead"] if row["channel"] == name)
+
+
+def _row(
+    quantity: str, channel: str | None, a: Mapping, b: Mapping, *, better: int
+) -> dict[str, Any]:
+    change = difference(_estimate(a), _estimate(b))
+    return {
+        "quantity": quantity,
+        "channel": channel,
+        "a": dict(a),
+        "b": dict(b),
+        "difference": change.plain(),
+        "reading": _reading(change, better),
+    }
+
+
+def _estimate(plain: Mapping[str, Any]) -> Estimate:
+    numbers = {
+        key: math.nan if plain[key] is None else plain[key] for key in ("value", "low", "high")
+    }
+    return Estimate(**numbers, n=plain["n"])
+
+
+def _reading(change: Estimate, better: int) -> str:
+    if not math.isfinite(change.low):
+        return "unknown"
+    if change.low <= 0 <= change.high:
+        return "no clear difference"
+    return "b is better" if change.value * better > 0 else "b is worse"
+
+
+def _headline(a: Mapping, b: Mapping, worst: Mapping | None) -> str:
+    if worst is None:
+        return "The two logs share no scored channel."
+    say = {
+        "b is better": f"{b['title']} neglects less than {a['title']}",
+        "b is worse": f"{b['title']} neglects more than {a['title']}",
+    }.get(worst["reading"], f"No clear difference in neglect between {a['title']} and {b['title']}")
+    rates = f"{percent(worst['b'])} against {percent(worst['a'])}"
+    return f"{say}: the worst channel's pass rate is {rates}."

@@ -1,0 +1,99 @@
+"""The exact meaning of every quantity of an audit; printed on the page."""
+
+from rvpo_jax.auditing.estimates import CONFIDENCE
+from rvpo_jax.auditing.findings import ERROR_RATE
+from rvpo_jax.auditing.tables import DEAD_FAIL_TOLERANCE
+from rvpo_jax.auditing.trends import REVERSAL_P, REVERSALS
+from rvpo_jax.diagnostics import POSITIVE
+
+DEFINITIONS: dict[str, str] = {
+    "group": (
+        "The completions of one prompt at one step. Groups of one cannot be standardised; "
+        "they count in pass rates only."
+    ),
+    "fail, meet": (
+        "A completion meets a channel when its raw reward is at least the channel's pass "
+        "mark, and fails it when it was scored below. A channel that was not scored is "
+        "neither. Where no pass mark was given, it is the larger of two values or the middle "
+        "of the observed range; such channels are marked."
+    ),
+    "rule": (
+        "How rewards become an advantage. Sum: the raw rewards added up and standardised in "
+        "the group (GRPO). Mean, soft minimum, hard minimum: each channel standardised in "
+        "its group (sample standard deviation, eps 1e-6; a constant channel has score 0), "
+        "joined, and standardised over the completions of the step. As logged: the trainer's "
+        "own advantage. The rule in use is the logged one, else the sum."
+    ),
+    "quiet failure": (
+        f"A completion that fails a channel and has an advantage above {POSITIVE:g} under a "
+        "rule. Rate: share of the completions that the channel scored. Of failures: share of "
+        "those that fail it."
+    ),
+    "failure gap": (
+        "Mean advantage of the completions of a group that fail a channel minus that of "
+        "those that meet it, averaged over the groups that have both. Above 0, the rule pays "
+        "for failing."
+    ),
+    "judged channels": ("The declared constraints; where none is declared, every channel."),
+    "weight": (
+        "Gradient of the soft minimum with respect to a channel's score: who decided. "
+        "Weights of a completion sum to 1. For the sum, the channel's standard deviation in "
+        "the group over that of the total."
+    ),
+    "effective channels": (
+        "exp of the entropy of a completion's weights, averaged: 1, one channel decides; M, "
+        "all alike."
+    ),
+    "bottleneck": (
+        "Of a completion, the channel with the smallest score (ties shared). Of a group, the "
+        "channel with the largest mean weight. Switch rate: how often it differs between "
+        "consecutive visits of a prompt, or between consecutive steps where prompts do not "
+        "come back."
+    ),
+    "reversal": (
+        "In windows of consecutive steps, one of two channels is clearly met less often "
+        f"(paired t test over groups, p < {REVERSAL_P:g}), and in the next clear window the "
+        f"other. {REVERSALS} or more are an oscillation."
+    ),
+    "live, dead-pass, dead-fail": (
+        "A channel varies in a group; is constant and met; is constant and failed. The last "
+        "is invisible to every group-relative rule. An alarm says that more than "
+        f"{DEAD_FAIL_TOLERANCE:.0%} of the groups are dead-fail."
+    ),
+    "neglect": (
+        "Pass rate in the first and in the last third of the steps. A fall must show in the "
+        "difference (t test) and in the trend (Kendall's tau over windows), and be of 2 "
+        "points or more."
+    ),
+    "conflict": (
+        "Share of completions whose scores in two channels have opposite signs, both "
+        "channels live. Correlation: of the scores, pooled within groups."
+    ),
+    "level": (
+        "Groups by the pass rate of a channel in them; mean weight of its failing and of its "
+        "passing completions."
+    ),
+    "spread": (
+        "k times the standard deviation between the scores of a completion: far below 1, the "
+        "soft minimum is nearly the mean; far above, nearly the minimum. Position: 0 the "
+        "mean, 1 the minimum."
+    ),
+    "compensation": (
+        "Of the completions that fail a judged channel, the share with a positive advantage."
+    ),
+    "interval": (
+        f"{CONFIDENCE:.0%}. Prompts, not completions, are the independent units: Wilson's "
+        "interval at the effective number of completions for shares, t intervals for means, "
+        "with standard errors clustered by prompt (by group where steps are compared)."
+    ),
+    "alarm": (
+        "A test rejects that all is well. All tests of a report together do so for a log "
+        f"without problems with probability {ERROR_RATE:.0%} at most (Holm). Problems that no "
+        "test looks for are not covered."
+    ),
+}
+
+
+def definition_rows() -> list[dict[str, str]]:
+    """Name and text of every definition, for the report."""
+    return [{"name": name, "text": text} for name, text in DEFINITIONS.items()]

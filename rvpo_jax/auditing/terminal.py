@@ -1,0 +1,139 @@
+"""An audit on the terminal. Text from a log is shown escaped."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from rvpo_jax.text import printable
+
+STYLES = {
+    "problem": "bold red",
+    "watch": "yellow",
+    "ok": "green",
+    "healthy": "bold green",
+    "unclear": "cyan",
+}
+
+
+def show_audit(report: Mapping[str, Any], console: Console) -> None:
+    """Prints the verdict, the five sentences and one table per channel and rule.
+
+    Args:
+      report: of an audit.
+      console: where to print.
+    """
+    console.print(_first_screen(report))
+    console.print(_channel_table(report))
+    console.print(_quiet_table(report))
+    if report["comparison"] is not None:
+        console.print(_comparison_table(report["comparison"]))
+    for note in report["notes"]:
+        console.print(Text(f"note: {printable(note['text'])}", style="dim"), soft_wrap=True)
+
+
+def _first_screen(report: Mapping[str, Any]) -> Panel:
+    verdict = report["verdict"]
+    lines = [Text(printable(verdict["headline"]), style=STYLES[verdict["level"]])]
+    for sentence in report["sentences"]:
+        line = Text(f"\n{sentence['topic']}: ", style=STYLES[sentence["level"]])
+        line.append(printable(sentence["text"]), style="default")
+        lines.append(line)
+    title = f"{verdict['level'].upper()}: {printable(report['title'])}"
+    return Panel(Group(*lines), title=Text(title), title_align="left", box=box.ROUNDED)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(columns):
+        # Names may be long: they fold. Numbers stay whole.
+        justify: Any = "right" if index else "left"
+        width = None if index else 16
+        table.add_column(
+            Text(name), justify=justify, overflow="fold", no_wrap=index > 0, min_width=width
+        )
+    return table
+
+
+def _channel_table(report: Mapping[str, Any]) -> Table:
+    columns = ("pass at", "pass rate", "decides", "live", "all met", "none")
+    title = (
+        "Channels (! constraint, ? pass mark assumed) and groups in which they vary, "
+        "are met by all, by none"
+    )
+    table = _table(title, "channel", *columns)
+    decides = {row["channel"]: row["weight"] for row in report["bottleneck"]["channels"]}
+    dead = {row["channel"]: row for row in report["dead"]}
+    for channel in report["channels"]:
+        name, row = channel["name"], dead[channel["name"]]
+        shares = (_share(row[kind], row["groups"]) for kind in ("live", "dead_pass", "dead_fail"))
+        mark = f"{channel['pass_at']:g}{'?' if channel['assumed_pass'] else ''}"
+        label = printable(name) + (" !" if channel["kind"] == "constraint" else "")
+        cells = (label, mark, _rate(channel["pass_rate"]), f"{decides[name]:.0%}", *shares)
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _quiet_table(report: Mapping[str, Any]) -> Table:
+    rules = report["rules"]
+    used = report["rule_in_use"]
+    labels = [_SHORT.get(rule["name"], rule["name"].removeprefix("rvpo:")) for rule in rules]
+    marked = [
+        label + "*" * (rule["name"] == used) for label, rule in zip(labels, rules, strict=True)
+    ]
+    title = "Failures that are reinforced, as a share of a channel's failures (* rule in use)"
+    table = _table(title, "channel", "failures", *marked)
+    for channel in report["channels"]:
+        name = channel["name"]
+        rows = {row["rule"]: row for row in report["quiet_failures"] if row["channel"] == name}
+        shares = (_value(rows[rule["name"]]["of_failures"]) for rule in rules)
+        table.add_row(*map(Text, (printable(name), f"{rows[used]['failures']:,}", *shares)))
+    return table
+
+
+_SHORT = {"grpo": "sum", "gdpo": "mean", "hard_min": "min"}
+
+
+def _comparison_table(comparison: Mapping[str, Any]) -> Table:
+    columns = ("a", "b", "b - a, points", "b is")
+    title = f"{comparison['headline']}\na: {comparison['a']}\nb: {comparison['b']}"
+    table = _table(printable(title), "quantity", *columns)
+    for row in comparison["rows"]:
+        change = row["difference"]
+        difference = "-"
+        if change["low"] is not None:
+            value, low, high = (100 * change[key] for key in ("value", "low", "high"))
+            difference = f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+        label = (
+            f"{row['quantity']}: {printable(row['channel'])}" if row["channel"] else row["quantity"]
+        )
+        cells = (label, _rate(row["a"]), _rate(row["b"]), difference, _READING[row["reading"]])
+        table.add_row(*map(Text, cells))
+    return table
+
+
+_READING = {
+    "b is better": "better",
+    "b is worse": "worse",
+    "no clear difference": "~",
+    "unknown": "?",
+}
+
+
+def _rate(estimate: Mapping[str, Any]) -> str:
+    if estimate["value"] is None:
+        return "-"
+    value, low, high = (100 * estimate[key] for key in ("value", "low", "high"))
+    return f"{value:.0f}% [{low:.0f}, {high:.0f}]"
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count / total:.0%}" if total else "-"
+
+
+def _value(estimate: Mapping[str, Any]) -> str:
+    return "-" if estimate["value"] is None else f"{estimate['value']:.0%}"

@@ -1,0 +1,334 @@
+"""What changes over the steps of a log: pass rates, neglect, channels that take turns at failing.
+
+``N`` completions, ``M`` channels, ``W`` windows: runs of consecutive steps.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from rvpo_jax.auditing.estimates import Estimate, difference, holm, p_above, proportion, wilson
+from rvpo_jax.auditing.replay import Replay
+
+MAX_WINDOWS = 60
+MIN_WINDOWS = 6  # a trend test of fewer points can hardly reject
+# A window's leader counts only where it leads by so many standard errors: with p < 2e-5 a window,
+# four such windows with alternating leaders do not happen by chance (at 60 windows and 36 pairs of
+# channels the probability is below 1e-9).
+REVERSAL_P = 2e-5
+REVERSALS = 3
+
+
+def windows_of(batch: np.ndarray, max_windows: int = MAX_WINDOWS) -> np.ndarray:
+    """Cuts consecutive steps into windows of about equally many steps.
+
+    Args:
+      batch: ``[N]`` int, dense index of the step.
+      max_windows: at most so many.
+
+    Returns:
+      ``[N]`` int, the window of each row, dense from 0.
+
+    >>> windows_of(np.array([0, 0, 1, 2, 3]), 2).tolist()
+    [0, 0, 0, 1, 1]
+    """
+    num_batches = int(batch.max()) + 1
+    return batch * min(num_batches, max_windows) // num_batches
+
+
+def trajectory(played: Replay, rules: Sequence[str]) -> dict[str, Any] | None:
+    """Pass rates, weights and quiet failures over the windows of a log.
+
+    Args:
+      played: the replay.
+      rules: names of the rules whose quiet failures are followed.
+
+    Returns:
+      The report's ``trajectory``; None for a log of one step or none.
+    """
+    log = played.log
+    if log.step is None or int(played.batch.max()) < 1:
+        return None
+    window = windows_of(played.batch)
+    size = int(window.max()) + 1
+    first = np.full(size, np.iinfo(np.int64).max)
+    last = np.full(size, np.iinfo(np.int64).min)
+    np.minimum.at(first, window, log.step)
+    np.maximum.at(last, window, log.step)
+    names = [channel.name for channel in log.channels]
+    joint = np.all(played.met | ~played.where, -1) & played.scored_any
+    rates = {
+        name: _rates(played.met[:, i], played.where[:, i], window, log.group)
+        for i, name in enumerate(names)
+    }
+    usable = np.bincount(window, played.usable, size)
+    quiet: dict[str, dict[str, list]] = {}
+    for index, name in enumerate(names):
+        failed = played.where[:, index] & ~played.met[:, index]
+        scored = np.bincount(window, played.where[:, index] & played.usable, size)
+        quiet[name] = {
+            rule: _plain(np.bincount(window, failed & played.reinforced(rule), size), scored)
+            for rule in rules
+        }
+    return {
+        "steps": np.stack([first, last], -1).tolist(),
+        "step": ((first + last) / 2).tolist(),
+        "pass_rate": rates,
+        "joint": _rates(joint, played.scored_any, window, log.group),
+        "weight": {
+            name: _plain(np.bincount(window, played.weights[:, i] * played.usable, size), usable)
+            for i, name in enumerate(names)
+        },
+        "quiet": quiet,
+    }
+
+
+def _plain(numerator: np.ndarray, denominator: np.ndarray) -> list[float | None]:
+    return [float(n / d) if d else None for n, d in zip(numerator, denominator, strict=True)]
+
+
+def _rates(
+    met: np.ndarray, scored: np.ndarray, window: np.ndarray, group: np.ndarray
+) -> dict[str, list[float | None]]:
+    """Pass rate of each window with its interval; groups are the clusters."""
+    size = int(window.max()) + 1
+    num_groups = int(group.max()) + 1
+    window_of_group = np.zeros(num_groups, np.int64)
+    window_of_group[group] = window
+    passed, counted = np.bincount(group, met, num_groups), np.bincount(group, scored, num_groups)
+    total = np.bincount(window_of_group, counted, size)
+    used = counted > 0
+    clusters = np.bincount(window_of_group, used, size)
+    rate = np.bincount(window_of_group, passed, size) / np.maximum(total, 1)
+    residual = np.where(used, passed - rate[window_of_group] * counted, 0.0)
+    variance = np.bincount(window_of_group, residual**2, size)
+    variance *= clusters / np.maximum(clusters - 1, 1) / np.maximum(total, 1) ** 2
+    result: dict[str, list[float | None]] = {"rate": [], "low": [], "high": []}
+    for r, v, n, k in zip(rate, variance, total, clusters, strict=True):
+        if not n:
+            low = high = r = None
+        else:
+            size_eff = n if k < 2 else min(r * (1 - r) / v, n) if v > 0 else k
+            z = stats.t.ppf(0.975, k - 1) if k > 1 else 1.96
+            low, high = wilson(float(r), float(size_eff), float(z))
+        for key, value in (("rate", r), ("low", low), ("high", high)):
+            result[key].append(None if value is None else float(value))
+    return result
+
+
+def neglect(played: Replay) -> list[dict[str, Any]]:
+    """How each channel's pass rate moved from the first to the last third of the steps.
+
+    Args:
+      played: the replay.
+
+    Returns:
+      One row per channel: ``first``, ``last``, ``change`` (estimates), ``tau`` (Kendall's, of the
+      window rates over time) and one-sided p-values ``p_fall``, ``p_rise``; all None or empty
+      without steps. A fall must show in both tests, so the larger p-value counts.
+      ``gain_share``: the channel's part of the summed gain in mean reward on the scale of its
+      range.
+    """
+    log = played.log
+    if log.step is None or int(played.batch.max()) < 1:
+        return []
+    third = windows_of(played.batch, 3)
+    window = windows_of(played.batch)
+    gains = []
+    rows: list[dict[str, Any]] = []
+    for index, channel in enumerate(log.channels):
+        scored, met = played.where[:, index], played.met[:, index]
+        start, end = (
+            proportion(met & part, scored & part, log.group)
+            for part in (third == 0, third == int(third.max()))
+        )
+        change = difference(start, end)
+        tau, fall, rise = _kendall(met, scored, window)
+        level = (np.where(scored, log.rewards[:, index], 0) - channel.low) / (
+            channel.high - channel.low
+        )
+        gains.append(
+            _mean(level, scored & (third == int(third.max()))) - _mean(level, scored & (third == 0))
+        )
+        rows.append(
+            {
+                "channel": channel.name,
+                "first": start.plain(),
+                "last": end.plain(),
+                "change": change.plain(),
+                "tau": tau,
+                "p_fall": _larger(fall, p_above(_negated(change))),
+                "p_rise": _larger(rise, p_above(change)),
+            }
+        )
+    total = sum(gain for gain in gains if math.isfinite(gain))
+    for row, gain in zip(rows, gains, strict=True):
+        known = math.isfinite(gain) and abs(total) > 1e-9
+        row["gain_share"] = gain / total if known else None
+    return rows
+
+
+def _mean(values: np.ndarray, where: np.ndarray) -> float:
+    return float(values[where].mean()) if where.any() else math.nan
+
+
+def _negated(estimate: Estimate) -> Estimate:
+    return Estimate(
+        value=-estimate.value,
+        low=-estimate.high,
+        high=-estimate.low,
+        n=estimate.n,
+        se=estimate.se,
+    )
+
+
+def _larger(a: float | None, b: float) -> float | None:
+    return None if a is None or math.isnan(b) else max(a, b)
+
+
+def _kendall(
+    met: np.ndarray, scored: np.ndarray, window: np.ndarray
+) -> tuple[float | None, float | None, float | None]:
+    """Kendall's tau of the window rates against time, and p of a fall and of a rise."""
+    size = int(window.max()) + 1
+    counted = np.bincount(window, scored, size)
+    used = counted > 0
+    if used.sum() < MIN_WINDOWS:
+        return None, None, None
+    rate = np.bincount(window, met, size)[used] / counted[used]
+    if np.ptp(rate) == 0:
+        return 0.0, 1.0, 1.0
+    time = np.arange(len(rate))
+    fall = stats.kendalltau(time, rate, alternative="less")
+    rise = stats.kendalltau(time, rate, alternative="greater")
+    return float(fall.statistic), float(fall.pvalue), float(rise.pvalue)
+
+
+def switching(played: Replay) -> dict[str, Any]:
+    """How often the bottleneck of a prompt is another channel than at its last visit.
+
+    The bottleneck of a group is the channel with the largest mean soft-min weight. Where prompts
+    do not come back, the bottlenecks of consecutive steps are compared.
+
+    Args:
+      played: the replay.
+
+    Returns:
+      ``switch_rate`` (estimate), ``switch_chance`` (what independent draws with the same
+      frequencies would give) and ``switch_unit``: visits, steps or None.
+    """
+    num_groups = int(played.log.group.max()) + 1
+    decided = played.usable
+    weight = _group_means(played.weights, played.log.group, decided, num_groups)
+    valid = np.bincount(played.log.group, decided, num_groups) > 0
+    leader = np.argmax(weight, -1)
+    prompt, batch = played.group_prompt, played.group_batch
+    order = np.lexsort((batch, prompt))
+    order = order[valid[order]]
+    again = (prompt[order][1:] == prompt[order][:-1]) & (batch[order][1:] > batch[order][:-1])
+    unit: str | None = "visits"
+    if again.sum() >= 10:
+        previous, current = leader[order][:-1][again], leader[order][1:][again]
+        cluster = prompt[order][1:][again]
+    else:
+        size = int(played.batch.max()) + 1
+        per_step = _group_means(played.weights, played.batch, decided, size)
+        leaders = np.argmax(per_step, -1)
+        previous, current = leaders[:-1], leaders[1:]
+        cluster = np.arange(len(current))
+        unit = "steps" if len(current) else None
+    rate = proportion((previous != current) * 1.0, np.ones(len(current)), cluster)
+    share = np.bincount(current, minlength=1) / max(len(current), 1)
+    chance = float(1 - np.sum(share**2)) if len(current) else None
+    return {"switch_rate": rate.plain(), "switch_chance": chance, "switch_unit": unit}
+
+
+def reversals(played: Replay) -> list[dict[str, Any]]:
+    """Pairs of channels that take turns at being the worse one: the oscillation of high k.
+
+    In each window the pass rates of the two channels are compared over its groups (paired t test).
+    Windows without a clear difference are skipped; a reversal is a clear window in which the other
+    channel is the worse one. Looked at with windows of one step and of a sixtieth of the log.
+    Weights would not show it: scores have mean 0 in every group, whatever a channel's level.
+
+    Args:
+      played: the replay.
+
+    Returns:
+      Pairs with at least ``REVERSALS`` reversals: ``channels``, ``count`` and ``steps`` (the first
+      step after each reversal), most reversals first.
+    """
+    if played.log.step is None or int(played.batch.max()) < REVERSALS:
+        return []
+    num_groups = int(played.log.group.max()) + 1
+    counted = np.stack([np.bincount(played.log.group, w, num_groups) for w in played.where.T], -1)
+    met = np.stack([np.bincount(played.log.group, m, num_groups) for m in played.met.T], -1)
+    rate, present = met / np.maximum(counted, 1), counted > 0
+    names = [channel.name for channel in played.log.channels]
+    steps = np.unique(played.log.step)
+    best: dict[tuple[int, int], tuple[int, list[int]]] = {}
+    num_batches = len(steps)
+    for size in {min(num_batches, MAX_WINDOWS), min(num_batches, 1000)}:
+        window = windows_of(played.group_batch, size)
+        first_batch = np.full(size, num_batches)
+        np.minimum.at(first_batch, window, played.group_batch)
+        for a in range(len(names)):
+            for b in range(a + 1, len(names)):
+                both = present[:, a] & present[:, b]
+                leads = _clear_leads((rate[:, a] - rate[:, b])[both], window[both], size)
+                clear = np.flatnonzero(leads)
+                turns = clear[1:][leads[clear][1:] != leads[clear][:-1]]
+                if len(turns) > best.get((a, b), (0, []))[0]:
+                    at = [int(steps[first_batch[turn]]) for turn in turns]
+                    best[a, b] = (len(turns), at)
+    found = [
+        {"channels": [names[a], names[b]], "count": count, "steps": at[:50]}
+        for (a, b), (count, at) in best.items()
+        if count >= REVERSALS
+    ]
+    return sorted(found, key=lambda row: -row["count"])
+
+
+def _clear_leads(values: np.ndarray, window: np.ndarray, size: int) -> np.ndarray:
+    """+1 or -1 in windows whose mean is clearly above or below 0, else 0."""
+    count = np.bincount(window, minlength=size)
+    mean = np.bincount(window, values, size) / np.maximum(count, 1)
+    squares = np.bincount(window, (values - mean[window]) ** 2, size)
+    se = np.sqrt(squares / np.maximum(count - 1, 1) / np.maximum(count, 1))
+    enough = (count >= 4) & (se > 0)
+    t = np.where(enough, mean / np.where(enough, se, 1.0), 0.0)
+    p = 2 * stats.t.sf(np.abs(t), np.maximum(count - 1, 1))
+    return np.where(enough & (p < REVERSAL_P), np.sign(t), 0.0).astype(int)
+
+
+def _group_means(values: np.ndarray, group: np.ndarray, where: np.ndarray, size: int) -> np.ndarray:
+    """``[size, M]`` means of ``[N, M]`` values."""
+    count = np.maximum(np.bincount(group, where, size), 1)
+    columns = [np.bincount(group, column * where, size) / count for column in values.T]
+    return np.stack(columns, -1)
+
+
+def rising_and_falling(rows: Sequence[dict[str, Any]], level: float) -> tuple[list[str], list[str]]:
+    """Channels that rise and channels that fall, at a family-wise level.
+
+    Args:
+      rows: of ``neglect``.
+      level: probability of naming any channel when none moves.
+
+    Returns:
+      Names of rising and of falling channels. A move of less than 2 points is not named.
+    """
+    p_values: dict[Any, float] = {}
+    for row in rows:
+        for way in ("p_rise", "p_fall"):
+            p_values[row["channel"], way] = math.nan if row[way] is None else row[way]
+    adjusted = holm(p_values)
+    named: dict[str, list[str]] = {"p_rise": [], "p_fall": []}
+    for (name, way), p in adjusted.items():
+        change = next(row["change"]["value"] for row in rows if row["channel"] == name)
+        if p < level and change is not None and abs(change) >= 0.02:
+            named[way].append(name)
+    return named["p_rise"], named["p_fall"]
