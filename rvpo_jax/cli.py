@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -55,6 +55,47 @@ class Sample:
     """A prompt of your own; its completions are not scored."""
     temperature: float | None = None
     """Sampling temperature; 0: the most likely token; None: that of the run."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Audit:
+    """Show what the average of several rewards hides, in a run of ours or a log of any trainer.
+
+    Prints the findings and writes audit.json and audit.html. Two logs are compared.
+    """
+
+    logs: tyro.conf.Positional[tuple[Path, ...]]
+    """One or two logs: a run folder, a file (.parquet, .jsonl, .csv) or a folder of files."""
+    format: Literal["auto", "rvpo", "trl", "verl", "tunix", "nemo", "columns"] = "auto"
+    """Whose log it is; auto looks at names and columns."""
+    rewards: tuple[str, ...] = ()
+    """Columns that are reward channels; empty: those the format says, else numeric columns."""
+    group: str | None = None
+    """Column that names the prompt; a group is one prompt at one step."""
+    group_size: int | None = None
+    """Instead of --group: so many consecutive rows are one group."""
+    step: str | None = None
+    """Column with the training step."""
+    prompt: str | None = None
+    """Column with the prompt's text."""
+    completion: str | None = None
+    """Column with the completion's text."""
+    advantage: str | None = None
+    """Column with the advantage that the trainer used."""
+    pass_: Annotated[tuple[str, ...], tyro.conf.arg(name="pass")] = ()
+    """'CHANNEL>=VALUE' or CHANNEL=VALUE: the raw reward from which a channel counts as met."""
+    constraint: tuple[str, ...] = ()
+    """Channels that must be met; without any, every channel's failures count."""
+    risk_coef: float | None = None
+    """k of the soft minimum, 1/score; None: that of the run, else 1."""
+    what_if: tuple[str, ...] = ()
+    """Further rules to replay: rvpo:k=2, variance:k=2, gdpo_sum, ..."""
+    fail_on: tuple[str, ...] = ()
+    """Exit with 1 when a condition holds: 'quiet_failures[safety] > 0.02'."""
+    redact: bool = False
+    """Leave all texts out of what is written."""
+    out: Path | None = None
+    """Folder for audit.json and audit.html; None: the run's folder, else the current one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,6 +164,7 @@ def _parse(args: list[str]) -> Any:
         Annotated[Train, subcommand("train", default=default)]
         | Annotated[Eval, subcommand("eval")]
         | Annotated[Sample, subcommand("sample")]
+        | Annotated[Audit, subcommand("audit")]
         | Annotated[Figure, subcommand("figure")]
         | Annotated[Doctor, subcommand("doctor")]
     )
@@ -253,6 +295,57 @@ def _check_temperature(value: float | None) -> None:
         raise ValueError(f"--temperature must be >= 0, got {value}.\n  0 is greedy, 1 as trained.")
 
 
+def _audit(command: Audit) -> int:
+    from rvpo_jax.auditing import audit, check_condition
+    from rvpo_jax.auditing.terminal import show_audit
+    from rvpo_jax.reward_logs import ReadOptions
+
+    if len(command.logs) > 2:
+        raise ValueError(
+            f"rvpo audit takes one or two logs, got {len(command.logs)}.\n"
+            "  A folder of files counts as one log."
+        )
+    shared = {field.name for field in dataclasses.fields(ReadOptions)}
+    options = ReadOptions(
+        **{name: value for name, value in vars(command).items() if name in shared},
+        pass_at=dict(_pass_mark(text) for text in command.pass_),
+        constraints=command.constraint,
+    )
+    result = audit(
+        *command.logs,
+        options=options,
+        risk_coef=command.risk_coef,
+        what_if=command.what_if,
+        redact=command.redact,
+    )
+    console = Console()
+    held = [check_condition(condition, result.report) for condition in command.fail_on]
+    show_audit(result.report, console)
+    out = command.out
+    if out is None:
+        is_run = len(command.logs) == 1 and (command.logs[0] / "config.json").is_file()
+        out = command.logs[0] if is_run else Path()
+    for path in result.save(out):
+        console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+    failures = [sentence for sentence in held if sentence is not None]
+    for sentence in failures:
+        console.print(f"fail-on {sentence}", markup=False, highlight=False, soft_wrap=True)
+    return 1 if failures else 0
+
+
+def _pass_mark(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    name = name.removesuffix(">").strip()
+    try:
+        return name, float(value if name else "")
+    except ValueError:
+        raise ValueError(
+            f"--pass must read 'CHANNEL>=VALUE', got {text!r}.\n"
+            "  For example --pass 'safety>=1', in quotes (a shell reads > as a redirection), or "
+            "safety=1."
+        ) from None
+
+
 def _figure(command: Figure) -> int:
     script = command.root / command.name / "run.py"
     if not script.is_file():
@@ -275,6 +368,7 @@ _COMMANDS: dict[type, Any] = {
     Train: _train,
     Eval: _eval,
     Sample: _sample,
+    Audit: _audit,
     Figure: _figure,
     Doctor: _doctor,
 }

@@ -453,6 +453,11 @@ class LogConfig:
     """Steps between entries of samples.jsonl; 0: none."""
     num_samples: int = 4
     """Completions per entry of samples.jsonl."""
+    rollouts: Literal["texts", "rewards", "none"] = "texts"
+    """rollouts/, a Parquet file per step with every completion, its rewards and its advantage:
+    with the texts, without them, or not at all."""
+    audit: bool = True
+    """Write audit.html and audit.json at the end of the run; they read rollouts/."""
     sinks: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Further sinks of the metrics; they need the extra rvpo-jax[log]."""
 
@@ -461,6 +466,12 @@ class LogConfig:
         for name in ("samples_every", "num_samples"):
             value = getattr(self, name)
             _check(value >= 0, f"log.{name} must be >= 0, got {value}.", "0 is off.")
+        _check_choice("log.rollouts", self.rollouts, ("texts", "rewards", "none"))
+        _check(
+            self.rollouts != "none" or not self.audit,
+            "log.audit reads the files that log.rollouts none leaves out.",
+            "Give log.rollouts texts or rewards, or turn log.audit off.",
+        )
         for sink in self.sinks:
             _check_choice("log.sinks", sink, ("tensorboard", "wandb"))
 

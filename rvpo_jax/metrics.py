@@ -20,6 +20,17 @@ Name                              Meaning, unit
 ``aggregate/weight/<channel>``    mean weight of the channel, d aggregate / d score
 ``aggregate/channel_var``         mean variance between the scores of a completion, score^2
 ``aggregate/group_mean``          mean aggregate before recentring and whitening, score
+``audit/quiet_failures/<rule>/<channel>``  share of scored completions that fail the channel and
+                                  have a positive advantage; rule: ``used`` (the run's own) and, on
+                                  the same rewards, ``grpo``, ``gdpo``, ``rvpo``, ``hard_min``
+``audit/failure_gap/<channel>``   mean advantage of failing minus meeting completions of a group
+``audit/bottleneck/<channel>``    share of completions with their smallest score in this channel
+``audit/compensation``            share of completions failing a constraint (without any: a
+                                  channel) that have a positive advantage
+``audit/effective_channels``      exp of the entropy of the soft minimum's weights
+``audit/conflict``                share of pairs of live scores with opposite signs
+``audit/k_spread``                k times the standard deviation between scores of a completion
+``audit/position``                0: the soft minimum is the mean, 1: the minimum
 ``advantage/abs_mean``            mean absolute advantage
 ``policy/loss``                   loss of the update
 ``policy/ratio_mean``             mean new / old probability of a completion token

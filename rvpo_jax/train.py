@@ -17,20 +17,25 @@ import numpy as np
 from rich.console import Console
 
 from rvpo_jax import parallel
+from rvpo_jax.auditing import audit
 from rvpo_jax.checkpoint import Checkpoints
 from rvpo_jax.config import Config
 from rvpo_jax.data import PromptStream
 from rvpo_jax.diagnostics import channel_metrics
 from rvpo_jax.evaluate import Evaluation, pass_rates, sample_held_out
 from rvpo_jax.metrics import MetricsWriter, append_jsonl, read_metrics, truncate_jsonl
+from rvpo_jax.monitor import make_monitor
 from rvpo_jax.optim import make_optimizer
 from rvpo_jax.reports.run import plot_run, rate_table
+from rvpo_jax.reward_logs.writing import drop_rollouts, write_rollouts
 from rvpo_jax.rewards import check_any_scored
 from rvpo_jax.run import Policy, Task, build_task
 from rvpo_jax.sampling import prompt_keys
 from rvpo_jax.schedules import make_risk_schedule
 from rvpo_jax.session import Stopped, progress, stop_requests
 from rvpo_jax.step import init_state, make_train_step
+from rvpo_jax.text import printable
+from rvpo_jax.tokenizer import render_messages
 from rvpo_jax.types import Batch, Rollout, TrainState
 from rvpo_jax.workdir import check_workdir, run_header, write_config
 
@@ -44,7 +49,8 @@ class NonFiniteError(RuntimeError):
 def train(config: Config, workdir: Path, console: Console | None = None) -> TrainState:
     """Trains until ``config.steps``; resumes from ``workdir`` if it has a checkpoint.
 
-    Writes config.json, metrics.jsonl, samples.jsonl, evals.jsonl, checkpoints/ and run.png.
+    Writes config.json, metrics.jsonl, samples.jsonl, evals.jsonl, rollouts/, checkpoints/, run.png
+    and at the end audit.html and audit.json.
 
     Args:
       config: the run.
@@ -83,8 +89,10 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
         state = parallel.replicate(state, policy.devices)
         reference = parallel.replicate(params, policy.devices) if config.loss.kl_coef else None
         sample = policy.sampler(config.rollout.group_size)
+        monitor = make_monitor(config.advantage, task.channels, _schedule(config))
         for name in ("samples.jsonl", "evals.jsonl"):
             truncate_jsonl(workdir / name, first + (name == "evals.jsonl"))
+        drop_rollouts(workdir, first)
         with (
             MetricsWriter(
                 workdir,
@@ -118,12 +126,15 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                 new_state, step_metrics = train_step(state, batch)
                 step_metrics = jax.device_get(step_metrics)
                 times = (start, sampled, scored, time.perf_counter())
-                metrics = _flatten(step_metrics, batch, rollout, task, times)
+                used, audited = jax.device_get(monitor(*_judged(batch), step))
+                metrics = _flatten(step_metrics | audited, batch, rollout, task, times)
                 _check_finite(metrics, batch, step, workdir)
                 state = new_state
 
                 if step % config.log.every == 0:
                     writer.write(step, metrics)
+                if config.log.rollouts != "none":
+                    _write_rollouts(workdir, step, task, texts, batch, examples, used, metrics)
                 if config.log.samples_every and step % config.log.samples_every == 0:
                     _write_samples(workdir, step, task, texts, batch, examples)
                 show(step, metrics)
@@ -146,16 +157,19 @@ def _make_step(config: Config, task: Task, policy: Policy) -> tuple[Callable[...
     loss = config.loss
     num_updates = config.steps * loss.num_minibatches * loss.num_epochs
     optimizer = make_optimizer(config.optim, num_updates)
-    schedule = make_risk_schedule(config.risk, config.advantage.risk_coef, config.steps)
     train_step = make_train_step(
         policy.logprobs,
         config.advantage,
         optimizer,
         loss=loss,
         channels=task.channels,
-        risk_schedule=schedule,
+        risk_schedule=_schedule(config),
     )
     return parallel.data_parallel(train_step, policy.devices, config.parallel.impl), optimizer
+
+
+def _schedule(config: Config) -> Callable[[jax.Array], jax.Array]:
+    return make_risk_schedule(config.risk, config.advantage.risk_coef, config.steps)
 
 
 def restore_policy(config: Config, workdir: Path) -> tuple[Policy, Any, int]:
@@ -235,12 +249,16 @@ def _flatten(
     metrics: dict, batch: Batch, rollout: Rollout, task: Task, times: tuple[float, ...]
 ) -> dict[str, float]:
     """Metrics of one step by name; the names are listed in ``metrics.py``."""
-    weights = metrics.pop("aggregate/weight")
-    flat = {name: float(value) for name, value in metrics.items()}
+    flat: dict[str, float] = {}
+    for name, value in metrics.items():
+        if np.ndim(value):  # one value per channel
+            for channel, entry in zip(task.channel_names, value, strict=True):
+                flat[f"{name}/{channel}"] = float(entry)
+        else:
+            flat[name] = float(value)
     channels = jax.device_get(jax.jit(channel_metrics)(batch.rewards, batch.where, task.pass_at))
     flat["reward/joint_pass_rate"] = float(channels.pop("joint_pass_rate"))
     for index, name in enumerate(task.channel_names):
-        flat[f"aggregate/weight/{name}"] = float(weights[index])
         for statistic, values in channels.items():
             flat[f"reward/{name}/{statistic}"] = float(values[index])
     start, sampled, scored, updated = times
@@ -288,6 +306,29 @@ def _write_samples(workdir, step: int, task: Task, texts, batch: Batch, examples
         append_jsonl(workdir / "samples.jsonl", row)
 
 
+def _judged(batch: Batch) -> tuple[Any, Any, Any]:
+    """What the monitor looks at: rewards, their mask and the completions' lengths."""
+    return batch.rewards, batch.where, np.sum(batch.completion_mask, axis=-1)
+
+
+def _write_rollouts(
+    workdir, step, task: Task, texts, batch: Batch, examples, used, metrics
+) -> None:
+    config = task.config
+    write_rollouts(
+        workdir,
+        step,
+        task.channels,
+        np.asarray(batch.rewards),
+        np.asarray(batch.where),
+        used,
+        prompts=[render_messages(example["prompt"]) for example in examples],
+        completions=texts if config.log.rollouts == "texts" else None,
+        method=config.to_dict()["advantage"]["method"],
+        risk_coef=metrics["risk_coef"],
+    )
+
+
 def _evaluate(policy: Policy, params: Any, step: int, workdir: Path) -> None:
     """Appends a row to evals.jsonl, unless this step is there already."""
     path = workdir / "evals.jsonl"
@@ -320,3 +361,10 @@ def _finish(workdir: Path, task: Task, config: Config, console: Console) -> None
     plot_run(read_metrics(workdir), task.channel_names, workdir / "run.png", title)
     console.print(rate_table(rows[0], rows[-1], task.channel_names))
     console.print(f"picture: {workdir / 'run.png'}", highlight=False)
+    if config.log.audit:
+        result = audit(workdir)
+        _, page = result.save(workdir)
+        for sentence in result.report["sentences"]:
+            text = printable(f"{sentence['level']:<8} {sentence['topic']}: {sentence['text']}")
+            console.print(text, markup=False, highlight=False)
+        console.print(f"audit: {page}", highlight=False)

@@ -108,6 +108,8 @@ BAD_VALUES = [
     (LogConfig, "console_every", 0, "log.console_every must be > 0, got 0"),
     (LogConfig, "samples_every", -1, "log.samples_every must be >= 0, got -1"),
     (LogConfig, "num_samples", -1, "log.num_samples must be >= 0, got -1"),
+    (LogConfig, "rollouts", "all", "log.rollouts must be one of texts, rewards, none"),
+    (LogConfig, "rollouts", "none", "log.audit reads the files that log.rollouts none"),
     (LogConfig, "sinks", ("mlflow",), "log.sinks must be one of tensorboard, wandb"),
     (ParallelConfig, "impl", "xmap", "parallel.impl must be one of pmap, shard_map, jit"),
     (ParallelConfig, "num_devices", 0, "parallel.num_devices must be > 0, got 0"),

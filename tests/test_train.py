@@ -1,6 +1,7 @@
 """A whole run: its files, its ends, and that a killed run resumes bit for bit."""
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -35,14 +36,14 @@ TINY = Config(
     rollout=RolloutConfig(num_prompts=4, group_size=2, max_completion_tokens=32),
     checkpoint=CheckpointConfig(every=2),
     eval=EvalConfig(num_prompts=8),
-    log=LogConfig(samples_every=2, num_samples=2, console_every=1),
+    log=LogConfig(samples_every=2, num_samples=2, console_every=1, audit=False),
     parallel=ParallelConfig(num_devices=1),
 )
 # The same run as command-line options, for runs in a process of their own.
 OPTIONS = (
     "--steps 6 --rollout.num-prompts 4 --rollout.group-size 2 --rollout.max-completion-tokens 32 "
     "--checkpoint.every 2 --eval.num-prompts 8 --log.samples-every 2 --log.num-samples 2 "
-    "--log.console-every 1 --parallel.num-devices 1"
+    "--log.console-every 1 --log.no-audit --parallel.num-devices 1"
 ).split()
 
 
@@ -106,6 +107,8 @@ def assert_same_run(workdir, finished):
             for folder in (workdir, expected_dir)
         )
         assert rows == expected_rows, name
+    for path in (expected_dir / "rollouts").iterdir():
+        assert path.read_bytes() == (workdir / "rollouts" / path.name).read_bytes(), path.name
 
 
 def test_a_run_leaves_what_it_promises(finished):
@@ -125,6 +128,8 @@ def test_a_run_leaves_what_it_promises(finished):
     assert set(samples[0]["rewards"]) == {
         "format", "tool_name", "arguments", "explanation", "brevity", "privacy"
     }  # fmt: skip
+    rollouts = [path.name for path in sorted((workdir / "rollouts").iterdir())]
+    assert rollouts == [f"{step:08d}.parquet" for step in range(6)]
     assert (workdir / "run.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((workdir / "config.json").read_text())["steps"] == 6
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["4", "6"]
@@ -137,6 +142,7 @@ def test_every_metric_name_is_listed(finished):
     channels = "|".join(("format", "tool_name", "arguments", "explanation", "brevity", "privacy"))
     for name in set(read_metrics(workdir)[0]) - {"step", "time"}:
         listed = re.sub(f"/({channels})(/|$)", r"/<channel>\2", name)
+        listed = re.sub("/(used|grpo|gdpo|rvpo|hard_min)/", "/<rule>/", listed)
         assert f"``{listed}``" in metrics.__doc__, name
 
 
@@ -247,6 +253,45 @@ def test_kl_and_the_other_options_run_end_to_end(tmp_path):
     )  # fmt: skip
     quiet(config, tmp_path)
     assert read_metrics(tmp_path)[1]["policy/kl_ref"] > 0
+
+
+def test_the_audit_of_a_run_agrees_with_what_the_run_logged(finished):
+    """Live metrics and the audit afterwards are two ways to the same numbers."""
+    from rvpo_jax.auditing import replay, rules, tables
+    from rvpo_jax.reward_logs import read_log
+
+    workdir, _ = finished
+    log = read_log(workdir)
+    played = replay.replay(log, rules.base_rules(log.risk_coef, True), log.risk_coef)
+    # RVPO of the paper: the rule in use is the soft minimum, so replaying it gives what was used.
+    np.testing.assert_allclose(
+        played.advantages["rvpo:k=1"], played.advantages["logged"], atol=2e-5
+    )
+    rows = read_metrics(workdir)
+    names = {"logged": "used", "grpo": "grpo", "gdpo": "gdpo", "rvpo:k=1": "rvpo"}
+    for row in tables.quiet_failure_table(played):
+        if row["rule"] in names:
+            name = f"audit/quiet_failures/{names[row['rule']]}/{row['channel']}"
+            # All channels score every completion here, so steps weigh the same.
+            live = np.mean([step[name] for step in rows])
+            assert row["rate"]["value"] == pytest.approx(live, abs=1e-6), name
+    shares = tables.bottleneck_table(played)["channels"]
+    for share in shares:
+        live = np.mean([step[f"audit/bottleneck/{share['channel']}"] for step in rows])
+        assert share["minima_share"] == pytest.approx(live, abs=1e-5)
+    texts = log.read_texts([0, 11])
+    assert all(prompt and completion is not None for prompt, completion in texts)
+
+
+def test_a_run_ends_with_its_audit(tmp_path):
+    config = dataclasses.replace(TINY, steps=2, log=LogConfig(rollouts="rewards"))
+    console = Console(record=True, width=100, quiet=False, file=io.StringIO())
+    train(config, tmp_path, console)
+    report = json.loads((tmp_path / "audit.json").read_text())
+    assert report["counts"]["completions"] == 2 * 4 * 2
+    assert all(case["completion"] is None for case in report["cases"])
+    assert (tmp_path / "audit.html").read_text().startswith("<!doctype html>")
+    assert "What was read: 16 completions" in console.export_text()
 
 
 def test_changed_fields_are_named_and_harmless_ones_are_not():
