@@ -207,3 +207,42 @@ def test_the_function_of_the_package_takes_options_by_name():
     with pytest.raises(ValueError, match="audit has no option colour"):
         rvpo_jax.audit("nowhere", colour="red")
     assert audit is audit_function
+
+
+def test_only_declared_constraints_are_judged_where_there_are_any():
+    # Failing safety is paid, but the one declared constraint is brevity.
+    kinds = ("quality", "quality", "quality", "constraint")
+    channels = tuple(
+        dataclasses.replace(channel, kind=kind)
+        for channel, kind in zip(CHANNELS, kinds, strict=True)
+    )
+    assert report_of(("paid",), channels=channels)["sentences"][QUIET]["level"] == "ok"
+    plain = tuple(dataclasses.replace(channel, kind="quality") for channel in CHANNELS)
+    assert report_of(("paid",), channels=plain)["sentences"][QUIET]["level"] == "problem"
+
+
+def test_a_dip_that_recovers_is_no_fall():
+    # Met by all for 6 steps, by none for 6, by 4 of 5 prompts for 6: the thirds differ for certain
+    # (1 and 0.8), but the steps show no trend (tau = -1/3).
+    log = make_log(steps=18, num_prompts=10)
+    met = np.repeat([1.0, 0.0, 1.0], 6 * 10 * 8)
+    met[(log.step >= 12) & (log.group % 5 == 0)] = 0.0
+    rewards = log.rewards.copy()
+    rewards[:, 2] = met
+    played = replay(dataclasses.replace(log, rewards=rewards), base_rules(1.0, False), 1.0)
+    row = trends.neglect(played)[2]
+    assert row["change"]["high"] < 0 and row["tau"] < 0
+    assert row["p_fall"] > findings.ERROR_RATE
+
+
+def test_fewer_quiet_failures_are_better():
+    rows = compare(report_of(seed=2), report_of(("paid",)))["rows"]
+    row = next(r for r in rows if r["quantity"].startswith("quiet") and r["channel"] == "safety")
+    assert row["difference"]["low"] > 0 and row["reading"] == "b is worse"
+
+
+def test_the_soft_minimum_has_the_k_of_the_run_unless_told_otherwise():
+    log = dataclasses.replace(make_log(steps=2), risk_coef=2.0)
+    names = [rule["name"] for rule in _report(log, None, (), True)["rules"]]
+    assert "rvpo:k=2" in names
+    assert "rvpo:k=5" in [rule["name"] for rule in _report(log, 5.0, (), True)["rules"]]

@@ -216,3 +216,20 @@ def test_rules_are_named_by_what_they_compute():
         "rvpo:k=2",
         "hard_min",
     ]
+
+
+def test_a_condition_counts_only_where_both_channels_scored():
+    # b is met in rows 0, 1, 2; a scored only rows 0 and 1 of these and met row 0: 1 of 2.
+    nan = float("nan")
+    rewards = np.array([[1, 1], [0, 1], [nan, 1], [0, 0]], np.float32)
+    log = dataclasses.replace(
+        make_log(steps=1, num_prompts=1),
+        channels=(CHANNELS[1], CHANNELS[2]),
+        rewards=rewards,
+        group=np.zeros(4, int),
+        prompt=np.zeros(4, int),
+        step=None,
+    )
+    played = replay.replay(log, rules.base_rules(1.0, False), 1.0)
+    # And the other way round: a is met in row 0 alone, and b there.
+    assert tables.between_channels(played)["conditional"] == [[1.0, 0.5], [1.0, 1.0]]
