@@ -107,7 +107,7 @@ class Figure:
     smoke: bool = False
     """A run of seconds that exercises the same code."""
     check: bool = False
-    """Compare with the committed expected.json instead of training again."""
+    """Run, then compare with the committed expected.json; exit code 1 where a value is off."""
     root: Path = Path("experiments")
     """Where the experiment folders are."""
 

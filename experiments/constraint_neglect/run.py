@@ -6,9 +6,7 @@ Finished runs are kept in runs/constraint_neglect and not trained again. ``--che
 outcome with expected.json and fails where they differ by more than its tolerance.
 """
 
-import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
 
@@ -24,6 +22,8 @@ from config import METHODS, SEEDS, TASKS, get_config, smoke_config  # noqa: E402
 from plot import plot  # noqa: E402
 
 from rvpo_jax.evaluate import ALL_MET  # noqa: E402
+from rvpo_jax.figures.evidence import print_check, write_json  # noqa: E402
+from rvpo_jax.figures.experiment import experiment_parser  # noqa: E402
 from rvpo_jax.metrics import read_metrics  # noqa: E402
 from rvpo_jax.train import train  # noqa: E402
 
@@ -89,29 +89,13 @@ def show(summary: dict) -> None:
     Console(width=140).print(table)
 
 
-def check(summary: dict) -> int:
-    """0 where every committed value is met within its tolerance."""
-    expected = json.loads((HERE / "expected.json").read_text())
-    failures = []
-    for key, value in expected["values"].items():
-        method, name = key.split("/")
-        ours = summary[method][name]["mean"]
-        if abs(ours - value["ours"]) > value["atol"]:
-            failures.append(f"{key}: {ours:.3f}, expected {value['ours']} +- {value['atol']}")
-    print("\n".join(failures) or f"all {len(expected['values'])} values agree with expected.json")
-    return 1 if failures else 0
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="two steps, two seeds")
-    parser.add_argument("--check", action="store_true", help="compare with expected.json")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="to split the work")
+    parser = experiment_parser(__doc__, recordable=False)
     parser.add_argument("--start", choices=("warm", "leaky"), default="warm", help="parameters")
     parser.add_argument("--task", choices=TASKS, default="brevity", help="see config.py")
     args = parser.parse_args()
     config = (smoke_config if args.smoke else get_config)(args.task, args.start)
-    seeds = SEEDS[:2] if args.smoke else args.seeds
+    seeds = SEEDS[:2] if args.smoke else args.seeds or SEEDS
     folder = Path("runs/constraint_neglect") / "_".join(
         [args.start, args.task, *(["smoke"] if args.smoke else [])]
     )
@@ -125,13 +109,16 @@ def main() -> int:
             )
             sys.stdout.flush()
     summary = summarize(results)
-    (folder / "results.json").write_text(
-        json.dumps({"summary": summary, "runs": results}, indent=1)
-    )
+    write_json(folder / "results.json", {"summary": summary, "runs": results})
     plot(results, summary, folder / "figure.png")
     show(summary)
     print(f"picture: {folder / 'figure.png'}")
-    return check(summary) if args.check else 0
+    values = {
+        f"{method}/{name}": {"ours": value["mean"]}
+        for method, row in summary.items()
+        for name, value in row.items()
+    }
+    return print_check(values, HERE / "expected.json") if args.check else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,74 @@
+"""The folders of experiments/: each smoke runs, each is in the index, each says what it claims."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from test_architecture import ROOT
+
+from rvpo_jax.figures.evidence import read_expected
+
+FOLDER = ROOT / "experiments"
+# A folder with a config makes a claim; the others hold tools and examples.
+EXPERIMENTS = sorted(path.parent.name for path in FOLDER.glob("*/config.py"))
+# Six trainings of a language model take two minutes, most of it compiling; tests/test_train.py runs
+# the same loop.
+LONG_SMOKES = {"constraint_neglect"}
+STATUS_WORDS = {"reproduced", "scaled down", "mechanism only", "not run"}
+INDEX = (FOLDER / "README.md").read_text()
+
+
+def index_rows():
+    """Folder, command and status of each row of the index."""
+    for line in INDEX.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        folder = re.match(r"\[?(\w+)\]?", cells[1]) if len(cells) == 6 else None
+        if folder and cells[0] != "Figure" and not set(cells[0]) <= set("-: "):
+            yield folder[1], cells[3], cells[5]
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in LONG_SMOKES])
+def test_a_smoke_run_writes_its_results_and_a_picture(name, tmp_path):
+    script = FOLDER / name / "run.py"
+    run = subprocess.run(
+        [sys.executable, str(script), "--smoke"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert len(list(tmp_path.rglob("results.json"))) == 1
+    assert len(list(tmp_path.rglob("figure.png"))) == 1
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_has_its_files_and_says_what_it_expects(name):
+    files = {path.name for path in (FOLDER / name).iterdir()}
+    assert files >= {"README.md", "config.py", "run.py", "plot.py", "expected.json", "figure.png"}
+    expected = read_expected(FOLDER / name / "expected.json")
+    assert expected["command"] == f"rvpo figure {name}"
+    assert expected["claim"].endswith(".")
+    assert expected["values"]
+    assert (FOLDER / name / "figure.png").stat().st_size <= 150_000
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_readme_of_an_experiment_has_its_parts(name):
+    text = (FOLDER / name / "README.md").read_text()
+    for part in ("**Claim.**", "**Status:**", "**Command:**", "## Result", "figure.png"):
+        assert part in text
+    status = re.search(r"\*\*Status:\*\* ([a-z ]+)", text)
+    assert status and status[1].strip() in STATUS_WORDS
+
+
+def test_the_index_links_every_folder():
+    folders = {path.parent.name for path in FOLDER.glob("*/*.py")}
+    assert {name for name in folders if f"]({name}/" not in INDEX} == set()
+
+
+def test_the_index_lists_every_experiment_with_a_status_word():
+    rows = list(index_rows())
+    assert sorted(folder for folder, _, _ in rows) == EXPERIMENTS
+    assert {status for _, _, status in rows} <= STATUS_WORDS
+    assert all(f"`rvpo figure {folder}`" in command for folder, command, _ in rows)
+    for folder, _, status in rows:
+        readme = (FOLDER / folder / "README.md").read_text()
+        assert f"**Status:** {status}" in readme
