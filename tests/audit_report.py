@@ -86,6 +86,7 @@ def make_report(
         "verdict": {
             "level": "problem",
             "headline": f"Completions that fail {names[-1]} are reinforced.",
+            "certainty": "A log without problems raises an alarm with probability 1% at most.",
         },
         "sentences": [
             {"topic": topic, "level": level, "text": f"{names[-1]}: a plain sentence on {topic}."}

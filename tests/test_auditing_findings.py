@@ -32,7 +32,7 @@ def test_a_healthy_log_is_called_healthy(clean):
     assert levels(clean) == ["ok"] * 5
     assert clean["verdict"]["level"] == "healthy"
     assert "no test raises an alarm" in clean["verdict"]["headline"]
-    assert "probability 1% at most" in clean["verdict"]["headline"]
+    assert "probability 1% at most" in clean["verdict"]["certainty"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from rvpo_jax.figures import evidence
+
 CONFIDENCE = 0.95
 
 
@@ -206,13 +208,9 @@ def holm(p_values: dict[Any, float]) -> dict[Any, float]:
     >>> holm({"a": 0.01, "b": 0.5, "c": float("nan")})
     {'a': 0.02, 'b': 0.5, 'c': nan}
     """
-    known = sorted((p, index) for index, p in enumerate(p_values.values()) if not math.isnan(p))
-    adjusted = dict.fromkeys(range(len(p_values)), math.nan)
-    running = 0.0
-    for rank, (p, index) in enumerate(known):
-        running = max(running, min(p * (len(known) - rank), 1.0))
-        adjusted[index] = running
-    return {key: adjusted[index] for index, key in enumerate(p_values)}
+    known = [key for key, p in p_values.items() if not math.isnan(p)]
+    adjusted = dict(zip(known, evidence.holm([p_values[key] for key in known]), strict=True))
+    return {key: adjusted.get(key, math.nan) for key in p_values}
 
 
 def _standard_error(estimate: Estimate) -> float:

@@ -268,12 +268,14 @@ def _data(report: Mapping) -> dict[str, str]:
 def _verdict(
     report: Mapping, judged: Sequence[str], sentences: Sequence[Mapping]
 ) -> dict[str, str]:
+    """The worst level, in a headline, and how sure that is."""
     problems = [s for s in sentences if s["level"] == "problem"]
-    sure = f"A log without problems raises such an alarm with probability {ERROR_RATE:.0%} at most."
+    sure = f"A log without problems raises an alarm with probability {ERROR_RATE:.0%} at most."
     if problems:
         topics = _names([s["topic"].lower() for s in problems])
         plural = "problem" if len(problems) == 1 else "problems"
-        return {"level": "problem", "headline": f"{len(problems)} {plural}: {topics}. {sure}"}
+        headline = f"{len(problems)} {plural}: {topics}."
+        return {"level": "problem", "headline": headline, "certainty": sure}
     level = "healthy"
     if any(s["level"] == "watch" for s in sentences):
         level = "watch"
@@ -287,16 +289,16 @@ def _verdict(
         ),
         default=0.0,
     )
-    limit = (
-        f"With 95 % confidence per channel, at most {bound:.1%} of the completions fail it and are "
-        "reinforced."
-    )
-    start = {
+    headline = {
         "healthy": "Healthy: no test raises an alarm.",
         "watch": "No alarm, but look at what is marked below.",
         "unclear": "Too little data to say: no alarm, but no all-clear either.",
     }[level]
-    return {"level": level, "headline": f"{start} {limit} {sure}"}
+    limit = (
+        f"With 95 % confidence per channel, at most {bound:.1%} of the completions fail it and are "
+        "reinforced."
+    )
+    return {"level": level, "headline": headline, "certainty": f"{limit} {sure}"}
 
 
 def _label(report: Mapping, name: str) -> str:

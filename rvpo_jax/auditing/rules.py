@@ -39,7 +39,7 @@ _LABELS = {
     "grpo": "sum (GRPO)",
     "gdpo": "mean (GDPO)",
     "gdpo_sum": "sum of scores",
-    "hard_min": "hard minimum",
+    "hard_min": "minimum",
 }
 _NAME = re.compile(r"(?P<method>[a-z_]+)(:k=(?P<k>[0-9.eE+-]+|inf))?")
 

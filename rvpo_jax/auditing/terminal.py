@@ -38,7 +38,8 @@ def show_audit(report: Mapping[str, Any], console: Console) -> None:
 
 def _first_screen(report: Mapping[str, Any]) -> Panel:
     verdict = report["verdict"]
-    lines = [Text(printable(verdict["headline"]), style=STYLES[verdict["level"]])]
+    headline = Text(printable(verdict["headline"]), style=STYLES[verdict["level"]])
+    lines = [headline.append(f" {printable(verdict['certainty'])}", style="dim")]
     for sentence in report["sentences"]:
         line = Text(f"\n{sentence['topic']}: ", style=STYLES[sentence["level"]])
         line.append(printable(sentence["text"]), style="default")
