@@ -87,6 +87,14 @@ def test_the_size_of_a_block_and_the_order_of_the_rows_change_nothing(monkeypatc
         np.testing.assert_allclose(total, whole.agreement[name], rtol=1e-5, atol=1e-4)
 
 
+def test_the_soft_minimum_at_k_infinity_is_the_minimum():
+    log = ragged_log()
+    played = replay.replay(log, rules.base_rules(float("inf"), False), float("inf"))
+    np.testing.assert_allclose(
+        played.advantages["rvpo:k=inf"], played.advantages["hard_min"], atol=1e-6
+    )
+
+
 def test_the_gap_and_the_counts_are_those_of_a_plain_loop():
     log = ragged_log(1)
     played = replay.replay(log, RULES, 1.0)
@@ -199,7 +207,9 @@ def test_cases_are_the_worst_and_carry_their_whole_group():
     assert all(case["prompt"] is case["completion"] is None for case in redacted)
 
 
-@pytest.mark.parametrize("text", ["rvpo:k=-1", "rvpo:k=x", "gdpo:k=2", "median", "", "rvpo:2"])
+@pytest.mark.parametrize(
+    "text", ["rvpo:k=-1", "rvpo:k=x", "variance:k=inf", "gdpo:k=2", "median", "", "rvpo:2"]
+)
 def test_a_rule_that_is_none_is_refused_with_the_names(text):
     with pytest.raises(ValueError, match="a rule must be one of rvpo") as error:
         rules.parse_rule(text)

@@ -21,6 +21,7 @@ from rvpo_jax.config import AdvantageConfig, Method
 from rvpo_jax.reward_logs import RewardLog
 
 BLOCK_ROWS = 32768
+BLOCK_PAIRS = 2**23  # completions times pairs of channels that are looked at together
 WHITEN_EPS = 1e-6  # AdvantageConfig.whiten_eps, added to the standard deviation
 
 
@@ -100,7 +101,7 @@ def replay(log: RewardLog, rules: Sequence[Rule], risk_coef: float) -> Replay:
     agreement: dict[str, Any] = {
         name: np.zeros((num_channels, num_channels)) for name in ("opposite", "both", "products")
     }
-    for index, groups in _blocks(log.group):
+    for index, groups in _blocks(log.group, num_channels):
         inside = index >= 0
         block = jax.device_get(
             _replay_block(
@@ -145,7 +146,7 @@ def replay(log: RewardLog, rules: Sequence[Rule], risk_coef: float) -> Replay:
     return dataclasses.replace(replayed, gaps=_gaps(replayed, num_groups))
 
 
-def _blocks(group: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _blocks(group: np.ndarray, num_channels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Row numbers ``[B, G]`` of groups of similar size (-1: none), and the groups they are of."""
     order = np.argsort(group, kind="stable")
     sizes = np.bincount(group)
@@ -154,7 +155,8 @@ def _blocks(group: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for width in np.unique(padded):
         members = np.flatnonzero(padded == width)
         # One shape per width: the last block is filled up with empty groups.
-        height = min(max(BLOCK_ROWS // width, 1), 2 ** int(np.ceil(np.log2(len(members)))))
+        rows = min(BLOCK_ROWS, BLOCK_PAIRS // num_channels**2)
+        height = min(max(rows // width, 1), 2 ** int(np.ceil(np.log2(len(members)))))
         for first in range(0, len(members), height):
             groups = members[first : first + height]
             place = np.arange(width)
@@ -249,7 +251,7 @@ def _gaps(played: Replay, num_groups: int) -> dict[str, np.ndarray]:
     names = tuple(played.advantages)
     stacked = np.stack([played.advantages[name] for name in names])
     gaps = np.full((len(names), num_groups, len(played.pass_at)), np.nan, np.float32)
-    for index, groups in _blocks(played.log.group):
+    for index, groups in _blocks(played.log.group, len(played.pass_at)):
         inside = index >= 0
         advantages = np.where(inside, stacked[:, index], np.nan)
         # A rule that is silent about some completions, as a log may be, is judged on the others.

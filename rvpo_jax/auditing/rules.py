@@ -1,6 +1,7 @@
 """The rules that an audit compares: how several rewards become one advantage."""
 
 import dataclasses
+import math
 import re
 from typing import cast
 
@@ -27,7 +28,9 @@ class Rule:
         if self.method is None:
             raise ValueError("the logged rule has no formula.\n  Name another rule.")
         k = 1.0 if self.risk_coef is None else self.risk_coef
-        return AdvantageConfig(method=self.method, risk_coef=k, variance_coef=k / 2, whiten="none")
+        if self.method == "variance":
+            return AdvantageConfig(method=self.method, variance_coef=k / 2, whiten="none")
+        return AdvantageConfig(method=self.method, risk_coef=k, whiten="none")
 
     @property
     def whitened(self) -> bool:
@@ -41,6 +44,8 @@ _LABELS = {
     "gdpo_sum": "sum of scores",
     "hard_min": "minimum",
 }
+# All but the rule that needs to know the range of every channel.
+_REPLAYABLE = tuple(name for name in METHODS if name != "rvpo_level")
 _NAME = re.compile(r"(?P<method>[a-z_]+)(:k=(?P<k>[0-9.eE+-]+|inf))?")
 
 
@@ -67,9 +72,15 @@ def parse_rule(text: str) -> Rule:
         k = float(found["k"]) if found and found["k"] else None
     except ValueError:
         k = -1.0
-    if method not in METHODS or (k is not None and (not takes_k or not k >= 0)):
+    if method == "rvpo_level":
         raise ValueError(
-            f"a rule must be one of {', '.join(METHODS)}, with :k=NUMBER after rvpo or variance, "
+            "rvpo_level cannot be replayed: it needs the range of every channel, which a log does "
+            "not hold.\n  Name another rule, such as rvpo:k=1."
+        )
+    allowed = takes_k and k is not None and k >= 0 and (method == "rvpo" or math.isfinite(k))
+    if method not in _REPLAYABLE or (k is not None and not allowed):
+        raise ValueError(
+            f"a rule must be one of {', '.join(_REPLAYABLE)}, with :k=NUMBER after rvpo or variance, "
             f"got {text!r}.\n  For example rvpo:k=2."
         )
     known = cast(Method, method)
