@@ -47,7 +47,8 @@ def check_workdir(config: Config, workdir: Path) -> None:
         raise ValueError(
             f"{path} is not valid JSON.\n  Restore it, or choose another --workdir."
         ) from None
-    lines = differing_fields(stored, config.to_dict())
+    # A field that is newer than the stored run had its default there.
+    lines = differing_fields(_filled(stored, Config().to_dict()), config.to_dict())
     if lines:
         raise ValueError(
             f"workdir {workdir} holds a run with another config; differing fields "
@@ -92,6 +93,15 @@ def differing_fields(stored: Mapping, current: Mapping, prefix: str = "") -> lis
         elif old != new and not path.startswith(HARMLESS):
             lines.append(f"{path}: {old} -> {new}")
     return lines
+
+
+def _filled(stored: Mapping, defaults: Mapping) -> dict[str, Any]:
+    """The stored config with today's default where it lacks a field."""
+    filled = {**defaults, **stored}
+    for name, value in defaults.items():
+        if isinstance(value, Mapping) and isinstance(stored.get(name), Mapping):
+            filled[name] = _filled(stored[name], value)
+    return filled
 
 
 def run_header(config: Config, devices: Sequence[jax.Device]) -> dict[str, Any]:

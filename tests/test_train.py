@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from rvpo_jax.config import (
+    AdvantageConfig,
     CheckpointConfig,
     Config,
     DataConfig,
@@ -29,7 +30,7 @@ from rvpo_jax.config import (
 )
 from rvpo_jax.metrics import read_metrics
 from rvpo_jax.train import NonFiniteError, restore_policy, train
-from rvpo_jax.workdir import differing_fields
+from rvpo_jax.workdir import check_workdir, differing_fields, write_config
 
 TINY = Config(
     steps=6,
@@ -297,6 +298,18 @@ def test_a_run_ends_with_its_audit(tmp_path):
 def test_changed_fields_are_named_and_harmless_ones_are_not():
     changed = dataclasses.replace(TINY, steps=9, seed=5, log=LogConfig())
     assert differing_fields(TINY.to_dict(), changed.to_dict()) == ["seed: 0 -> 5"]
+
+
+def test_a_run_from_before_a_field_existed_goes_on(tmp_path):
+    write_config(TINY, tmp_path)
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    del stored["advantage"]["whiten_eps_on"], stored["risk"]  # as if they were new today
+    path.write_text(json.dumps(stored))
+    check_workdir(TINY, tmp_path)
+    changed = AdvantageConfig(whiten_eps_on="variance")
+    with pytest.raises(ValueError, match="advantage.whiten_eps_on: std -> variance"):
+        check_workdir(dataclasses.replace(TINY, advantage=changed), tmp_path)
 
 
 def test_real_rlla_rows_run_and_resume(tmp_path, shared_data):
