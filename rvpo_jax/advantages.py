@@ -186,7 +186,8 @@ def compute_advantages(
       rewards: ``[B, G, M]`` float, each channel in its own unit; NaN means "not scored".
       where: ``[B, G, M]`` bool, channels that exist and were scored; None: all.
       config: the method and its conventions.
-      channels: the M channels, for ``levels`` in a custom aggregator and weights by name.
+      channels: the M channels, for weights by name and for ``levels``, which ``rvpo_level`` needs
+        and a custom aggregator may ask for.
       risk_coef: k, overrides ``config.risk_coef``; may be traced, so a schedule does not recompile.
       lengths: ``[B, G]`` completion lengths in tokens, for ``whiten="token"``.
       axis_name: the device axis under pmap or shard_map; rewards are then this device's share.
@@ -198,7 +199,8 @@ def compute_advantages(
       the largest scale decides.
 
     Raises:
-      ValueError: on a wrong shape, an infinite reward, or weights that do not fit.
+      ValueError: on a wrong shape, an infinite reward, weights that do not fit, or ``rvpo_level``
+        without channels.
 
     Source:
       arXiv:2605.05750 (aggregation), arXiv:2601.05242 (standardisation and whitening).
@@ -241,6 +243,7 @@ def compute_advantages(
             weights=weights,
             risk_coef=config.risk_coef if risk_coef is None else risk_coef,
             variance_coef=config.variance_coef,
+            level_coef=config.level_coef,
             levels=None if channels is None else _levels(rewards, mask, channels),
             rewards=rewards,
         )

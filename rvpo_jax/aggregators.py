@@ -111,12 +111,12 @@ def softmin_aggregate(
     >>> float(softmin_aggregate(jnp.array([0.0, 1.0]), risk_coef=100.0).round(2))
     0.01
     """
-    if isinstance(risk_coef, (int, float)) and not risk_coef >= 0:
-        raise ValueError(
-            f"risk_coef must be >= 0, got {risk_coef}.\n"
-            "  0 is the plain mean; a negative value would reward disagreement."
-        )
-    scores, share, mask = _prepare(scores, weights, where)
+    _check_not_negative("risk_coef", risk_coef, _NEGATIVE_RISK)
+    return _softmin(*_prepare(scores, weights, where), risk_coef)
+
+
+def _softmin(scores: jax.Array, share: jax.Array, mask: jax.Array, risk_coef: Any) -> jax.Array:
+    """The soft minimum of what ``_prepare`` returns."""
     k = jnp.asarray(risk_coef, jnp.float32)
     at_limit = (k == 0) | jnp.isinf(k)
     safe_k = jnp.where(at_limit, 1.0, k)  # keeps the branch not taken finite, its gradient too
@@ -137,6 +137,75 @@ def softmin_aggregate(
     mean = jnp.sum(share * scores, axis=-1)
     limit = jnp.where(jnp.isinf(k), _masked_min(scores, mask), mean)
     return jnp.where(at_limit, limit, value)
+
+
+def level_softmin_aggregate(
+    scores: jax.Array,
+    *,
+    levels: jax.Array,
+    level_coef: Any,
+    risk_coef: Any,
+    weights: Any = None,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    """Soft minimum in which channels of a low level weigh more.
+
+    With m the levels and c = ``level_coef``, it is the soft minimum with the weights
+    w_m exp(-c m_m) / sum_l w_l exp(-c m_l). For 0 < k < inf that is::
+
+        softmin(Z + (c / k) * m) - softmin((c / k) * m)
+
+    The second term is the same for all completions of a group. It is taken off because whitening
+    over a batch would otherwise raise every completion of a prompt whose channels are high. c = 0
+    is ``softmin_aggregate``; k = 0 is the mean with these weights; k = inf is the minimum, which
+    ignores levels. A soft minimum of scores alone protects what is already easy: a rare failure
+    has a very negative score, and a rare success none that it looks at.
+
+    Args:
+      scores: ``[..., M]`` float. Standardised channels.
+      levels: ``[..., M]`` or what broadcasts to it, float in [0, 1]: mean of the channel in its
+        group, on the scale of its range.
+      level_coef: scalar c >= 0, 1/level, may be traced. Above 80 a channel far above the lowest
+        may weigh 0 in float32 and then counts as absent.
+      risk_coef: scalar k >= 0, 1/score, may be traced.
+      weights: ``[M]`` float >= 0, relative importance; None: equal.
+      where: ``[..., M]`` bool, channels that exist; None: all.
+
+    Returns:
+      ``[...]`` float32; 0 in a row without channels.
+
+    Raises:
+      ValueError: if a coefficient is a plain number below 0.
+
+    Source:
+      Ours (not in the paper); derivation and limits in experiments/level_aware.
+
+    >>> half = jnp.log(2.0)  # the second channel is as easy as can be and weighs half as much
+    >>> scores, levels = jnp.array([1.0, -0.5]), jnp.array([0.0, 1.0])
+    >>> kwargs = dict(levels=levels, level_coef=half, risk_coef=0.0)
+    >>> float(level_softmin_aggregate(scores, **kwargs))
+    0.5
+    """
+    _check_not_negative("risk_coef", risk_coef, _NEGATIVE_RISK)
+    _check_not_negative("level_coef", level_coef, _NEGATIVE_LEVEL)
+    scores, share, mask = _prepare(scores, weights, where)
+    levels = jnp.broadcast_to(jnp.asarray(levels, jnp.float32), scores.shape)
+    low = jnp.min(jnp.where(mask, levels, jnp.inf), axis=-1, keepdims=True)
+    # Relative to the lowest level, whose weight stays; masked before the arithmetic.
+    above = jnp.where(mask, levels - low, 0.0)
+    share = share * jnp.exp(-jnp.asarray(level_coef, jnp.float32) * above)
+    total = jnp.sum(share, axis=-1, keepdims=True)
+    share = share / jnp.where(total > 0, total, 1.0)
+    return _softmin(scores, share, mask & (share > 0), risk_coef)
+
+
+_NEGATIVE_RISK = "0 is the plain mean; a negative value would reward disagreement."
+_NEGATIVE_LEVEL = "0 ignores levels; a negative value would serve what is already easy."
+
+
+def _check_not_negative(name: str, value: Any, remedy: str) -> None:
+    if isinstance(value, (int, float)) and not value >= 0:
+        raise ValueError(f"{name} must be >= 0, got {value}.\n  {remedy}")
 
 
 def variance_penalized_aggregate(
@@ -202,6 +271,7 @@ def _masked_min(scores: jax.Array, mask: jax.Array) -> jax.Array:
 
 AGGREGATORS: dict[str, Aggregator] = {
     "rvpo": softmin_aggregate,
+    "rvpo_level": level_softmin_aggregate,
     "variance": variance_penalized_aggregate,
     "hard_min": min_aggregate,
     "gdpo": mean_aggregate,
@@ -216,8 +286,9 @@ def make_aggregator(config: AdvantageConfig, **available: Any) -> Callable[[jax.
 
     A user's function takes the scores ``[B, G, M]`` first and returns ``[B, G]``. It is also
     given those of ``available`` that it names as keyword arguments: ``where`` ``[B, G, M]``,
-    ``weights`` ``[M]`` or None, ``risk_coef``, ``variance_coef``, ``levels`` ``[B, 1, M]`` (each
-    channel's group mean rescaled by its range to [0, 1]) and ``rewards`` ``[B, G, M]``.
+    ``weights`` ``[M]`` or None, ``risk_coef``, ``variance_coef``, ``level_coef``, ``levels``
+    ``[B, 1, M]`` (each channel's group mean rescaled by its range to [0, 1]) and ``rewards``
+    ``[B, G, M]``.
 
     Args:
       config: ``config.method`` is one of ``AGGREGATORS`` or a function.

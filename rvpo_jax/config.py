@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-METHODS = ("rvpo", "variance", "hard_min", "gdpo", "gdpo_sum", "grpo")
-Method = Literal["rvpo", "variance", "hard_min", "gdpo", "gdpo_sum", "grpo"]
+METHODS = ("rvpo", "variance", "hard_min", "gdpo", "gdpo_sum", "grpo", "rvpo_level")
+Method = Literal["rvpo", "variance", "hard_min", "gdpo", "gdpo_sum", "grpo", "rvpo_level"]
 if TYPE_CHECKING:
     MethodOrFunction = Method | Callable[..., Any]
 else:  # the command line offers the names only; Python code may pass a function
@@ -72,13 +72,17 @@ class AdvantageConfig:
     """How reward channels become one advantage per completion. Defaults: the paper, literally."""
 
     method: MethodOrFunction = "rvpo"
-    """rvpo: soft minimum; variance: mean - beta * variance; hard_min; gdpo: mean of standardised
-    channels; gdpo_sum: their sum (GDPO's own formula); grpo: sum of raw channels, standardised.
+    """rvpo: soft minimum; rvpo_level: the same, channels of a low level weigh more (ours);
+    variance: mean - beta * variance; hard_min; gdpo: mean of standardised channels; gdpo_sum:
+    their sum (GDPO's own formula); grpo: sum of raw channels, standardised.
     In Python also a function ``[B, G, M] -> [B, G]`` of the standardised channels."""
     risk_coef: float = 1.0
     """k of the soft minimum, 1/score: 0 is the mean, inf the minimum. May be a traced scalar."""
     variance_coef: float = 0.5
     """beta of method variance; beta = k/2 matches the soft minimum to second order."""
+    level_coef: float = 10.0
+    """c of method rvpo_level, 1/level: a channel's weight falls by exp(-c) over its range; 0 is
+    rvpo."""
     weights: Mapping[str, float] | tuple[float, ...] | None = None
     """Importance of each channel inside the aggregator, by name or in channel order, >= 0."""
     ddof: Literal[0, 1] = 1
@@ -100,14 +104,22 @@ class AdvantageConfig:
     def __post_init__(self) -> None:
         if not callable(self.method):
             _check_choice("advantage.method", self.method, METHODS)
-        for name in ("risk_coef", "variance_coef"):
+        for name in ("risk_coef", "variance_coef", "level_coef"):
             value = getattr(self, name)
             if isinstance(value, (int, float)):  # a traced scalar is checked by nobody
                 _check(
                     value >= 0,
                     f"advantage.{name} must be >= 0, got {value}.",
-                    "0 is the plain mean; a negative value would reward disagreement.",
+                    "0 ignores levels; a negative value would serve what is already easy."
+                    if name == "level_coef"
+                    else "0 is the plain mean; a negative value would reward disagreement.",
                 )
+        if isinstance(self.level_coef, (int, float)):
+            _check(
+                math.isfinite(self.level_coef),
+                f"advantage.level_coef must be finite, got {self.level_coef}.",
+                "5 to 20 is usual.",
+            )
         if isinstance(self.variance_coef, (int, float)):
             _check(
                 math.isfinite(self.variance_coef),

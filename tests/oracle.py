@@ -75,12 +75,48 @@ def variance_penalized(row, beta, weights=None, where=None):
     return center - beta * spread
 
 
-def aggregate(row, method, *, risk_coef, variance_coef, weights=None, where=None):
+def level_softmin(row, k, levels, level_coef, weights=None, where=None):
+    """softmin_k(Z + (c/k) m) - softmin_k((c/k) m), c = level_coef; a weighted mean at k = 0."""
+    if level_coef == 0 or math.isinf(k):
+        return softmin(row, k, weights, where)
+    if k == 0:
+        there = present(row, weights, where)
+        low = [m for m, _ in present(levels, weights, where)]
+        shares = [w * math.exp(-level_coef * m) for (_, w), m in zip(there, low, strict=True)]
+        pairs = zip(there, shares, strict=True)
+        return sum(z * share for (z, _), share in pairs) / sum(shares) if there else 0.0
+    offset = np.asarray(levels, np.float64) * level_coef / k
+    return softmin(np.asarray(row) + offset, k, weights, where) - softmin(offset, k, weights, where)
+
+
+def levels(rewards, mask, spans):
+    """Mean of each channel over its scored completions, 0 at its low and 1 at its high."""
+    out = np.zeros((rewards.shape[0], rewards.shape[2]))
+    for b, m in np.ndindex(*out.shape):
+        scored = rewards[b, mask[b, :, m], m]
+        low, high = spans[m]
+        out[b, m] = ((scored.mean() if len(scored) else 0.0) - low) / (high - low)
+    return out
+
+
+def aggregate(
+    row,
+    method,
+    *,
+    risk_coef,
+    variance_coef,
+    weights=None,
+    where=None,
+    row_levels=None,
+    level_coef=0,
+):
     """One completion under a method name, or under a function of the row alone."""
     if callable(method):
         return method(np.asarray(row, np.float64))
     if method == "rvpo":
         return softmin(row, risk_coef, weights, where)
+    if method == "rvpo_level":
+        return level_softmin(row, risk_coef, row_levels, level_coef, weights, where)
     if method == "variance":
         return variance_penalized(row, variance_coef, weights, where)
     if method == "hard_min":
@@ -150,6 +186,8 @@ def compute_advantages(
     method="rvpo",
     risk_coef=1.0,
     variance_coef=0.5,
+    level_coef=10.0,
+    spans=None,
     weights=None,
     ddof=1,
     eps=1e-6,
@@ -173,6 +211,7 @@ def compute_advantages(
             sums[b, g, 0] = total(rewards[b, g], weights, mask[b, g])
         value = standardize(sums, scored[..., None], ddof=ddof, eps=eps)[0][..., 0]
     else:
+        group_levels = None if spans is None else levels(rewards, mask, spans)
         for b, g in np.ndindex(num_prompts, group):
             counted = mask[b, g] & live[b] if dead_channels == "drop" else mask[b, g]
             value[b, g] = aggregate(
@@ -182,6 +221,8 @@ def compute_advantages(
                 variance_coef=variance_coef,
                 weights=weights,
                 where=counted,
+                row_levels=None if spans is None else group_levels[b],
+                level_coef=level_coef,
             )
     final = value.copy()
     if recenter:
@@ -191,7 +232,14 @@ def compute_advantages(
     final = whiten(
         final, scored, scope=whiten_scope, eps=whiten_eps, eps_on=whiten_eps_on, lengths=lengths
     )
-    return SimpleNamespace(advantages=final, scores=scores, aggregate=value, live=live, mask=mask)
+    return SimpleNamespace(
+        advantages=final,
+        scores=scores,
+        aggregate=value,
+        live=live,
+        mask=mask,
+        levels=[None] * num_prompts if spans is None else levels(rewards, mask, spans),
+    )
 
 
 def finite_difference(function, row, step=1e-6):

@@ -27,19 +27,38 @@ LENGTHS = np.array([[100, 400, 50, 200], [100, 100, 300, 100]])
 
 # Eager JAX compiles each operation once per shape: most tests keep to REWARDS' shape and to
 # (3, 4, 3). One compilation per configuration serves tests of other shapes.
-compiled = functools.partial(jax.jit, static_argnames="config")(compute_advantages)
+compiled = functools.partial(jax.jit, static_argnames=("config", "channels"))(compute_advantages)
+# Of all channels of these tests; only rvpo_level looks at it.
+SPAN = (-30.0, 30.0)
+
+
+def spanned(num_channels, method=None, span=SPAN):
+    """Channels for the rule that needs them."""
+    if method != "rvpo_level":
+        return None
+    low, high = span
+    return tuple(
+        Channel(name=f"{m}", low=low, high=high, pass_at=high) for m in range(num_channels)
+    )
 
 
 def advantages(rewards, where=None, lengths=None, risk_coef=None, **fields):
+    channels = spanned(rewards.shape[-1], fields.get("method"))
     compute = compute_advantages if rewards.shape in ((2, 4, 2), (3, 4, 3)) else compiled
     return compute(
-        rewards, where, config=AdvantageConfig(**fields), lengths=lengths, risk_coef=risk_coef
+        rewards,
+        where,
+        config=AdvantageConfig(**fields),
+        channels=channels,
+        lengths=lengths,
+        risk_coef=risk_coef,
     )
 
 
 def slow(rewards, where=None, lengths=None, **fields):
     fields["whiten_scope"] = fields.pop("whiten", "batch")
-    return oracle.compute_advantages(rewards, where, lengths=lengths, **fields)
+    spans = [SPAN] * np.shape(rewards)[-1]
+    return oracle.compute_advantages(rewards, where, lengths=lengths, spans=spans, **fields)
 
 
 def rollout(seed, num_prompts=3, group=4, num_channels=3):
@@ -215,6 +234,9 @@ COMBINATIONS = [
     dict(method="rvpo", risk_coef=5.0, dead_channels="drop", recenter=True, whiten="group"),
     dict(method="rvpo", risk_coef=0.0, weights=(1.0, 0.0, 3.0), whiten="token"),
     dict(method="rvpo", risk_coef=INF, ddof=0, recenter=True),
+    dict(method="rvpo_level", weights=(1.0, 2.0, 4.0), whiten="token"),
+    dict(method="rvpo_level", risk_coef=0.0, level_coef=4.0, dead_channels="drop", whiten="none"),
+    dict(method="rvpo_level", risk_coef=3.0, level_coef=25.0, recenter=True),
     dict(method="variance", variance_coef=0.3, weights=(1.0, 2.0, 4.0), whiten="none"),
     dict(method="variance", variance_coef=1.0, dead_channels="drop", recenter=True),
     dict(method="hard_min", whiten="token", recenter=True, ddof=0),
@@ -267,7 +289,7 @@ def test_weights_are_the_gradient_of_the_aggregate(fields):
         if fields.get("dead_channels") == "drop":
             counted = counted & expected.live[b]
 
-        def aggregate(row, counted=counted):
+        def aggregate(row, counted=counted, b=b):
             return oracle.aggregate(
                 row,
                 fields["method"],
@@ -275,6 +297,8 @@ def test_weights_are_the_gradient_of_the_aggregate(fields):
                 variance_coef=fields.get("variance_coef", 0.5),
                 weights=fields.get("weights"),
                 where=counted,
+                row_levels=expected.levels[b],
+                level_coef=fields.get("level_coef", 10.0),
             )
 
         row = expected.scores[b, g]
@@ -332,7 +356,7 @@ def random_rewards(seed=0, shape=(3, 4, 3)):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "grpo"])
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("grpo", "rvpo_level")])
 def test_shift_and_scale_of_a_channel_do_not_matter(method):
     rewards = random_rewards()
     expected = advantages(rewards, method=method)
@@ -341,6 +365,46 @@ def test_shift_and_scale_of_a_channel_do_not_matter(method):
     out = advantages(moved, method=method)
     # float32 around 100 holds 8e-6, of a deviation of 1; after whitening somewhat more.
     chex.assert_trees_all_close(out, expected, atol=2e-4)
+
+
+def test_a_shift_and_scale_of_a_channel_and_its_range_do_not_matter_to_levels():
+    rewards = random_rewards()
+    config = AdvantageConfig(method="rvpo_level")
+    scale, shift = np.float32([10.0, 0.1, 1.0]), np.float32([5.0, -3.0, 100.0])
+
+    def channels(scale, shift):
+        ends = zip(-4.0 * scale + shift, 4.0 * scale + shift, strict=True)
+        return [
+            Channel(name=f"{m}", low=float(low), high=float(high), pass_at=float(high))
+            for m, (low, high) in enumerate(ends)
+        ]
+
+    expected = compute_advantages(rewards, config=config, channels=channels(scale**0, 0 * shift))
+    out = compute_advantages(
+        rewards * scale + shift, config=config, channels=channels(scale, shift)
+    )
+    chex.assert_trees_all_close(out, expected, atol=2e-4)
+
+
+def test_rvpo_level_without_channels_is_refused():
+    with pytest.raises(ValueError, match=r"level_softmin_aggregate asks for levels") as info:
+        compute_advantages(REWARDS, config=AdvantageConfig(method="rvpo_level"))
+    assert "levels need channels=[Channel(...), ...]" in str(info.value)
+
+
+@pytest.mark.parametrize("k", [0.0, 1.0, INF])
+def test_rvpo_level_with_coefficient_0_is_rvpo(k):
+    rewards, where, _ = rollout(5)
+    out = advantages(rewards, where, method="rvpo_level", level_coef=0.0, risk_coef=k)
+    chex.assert_trees_all_equal(out, advantages(rewards, where, method="rvpo", risk_coef=k))
+
+
+def test_rvpo_level_does_not_favour_prompts_of_a_high_level():
+    # The same group twice, the second time 20 higher in all channels: with what whitening sees of
+    # softmin(Z + c m / k) every completion of the second would be far above those of the first.
+    group = random_rewards()[:1]
+    out = advantages(np.concatenate([group, group + 20.0]), method="rvpo_level")
+    np.testing.assert_allclose(out.aggregate[0], out.aggregate[1], atol=1e-4)
 
 
 def test_grpo_is_not_invariant_to_the_scale_of_a_channel():
@@ -532,6 +596,7 @@ def test_a_batch_where_every_channel_is_dead_gives_zeros_under_every_method():
                 config=AdvantageConfig(
                     method=method, whiten=scope, whiten_eps=0.0, dead_channels="drop"
                 ),
+                channels=spanned(3, method),
             )
             assert not np.any(out.advantages)
             chex.assert_tree_all_finite(out)
@@ -541,7 +606,9 @@ def test_a_batch_where_nothing_was_scored_gives_zeros():
     rewards = np.full((3, 4, 3), NAN, np.float32)
     for method in METHODS:
         config = AdvantageConfig(method=method, recenter=True, whiten="token")
-        out = compute_advantages(rewards, config=config, lengths=np.zeros((3, 4)))
+        out = compute_advantages(
+            rewards, config=config, channels=spanned(3, method), lengths=np.zeros((3, 4))
+        )
         chex.assert_tree_all_finite(out)
         assert not np.any(out.advantages)
         assert not np.any(out.weights)

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from rvpo_jax import aggregators
 from rvpo_jax.aggregators import (
+    level_softmin_aggregate,
     make_aggregator,
     mean_aggregate,
     min_aggregate,
@@ -22,7 +23,7 @@ from rvpo_jax.aggregators import (
     sum_aggregate,
     variance_penalized_aggregate,
 )
-from rvpo_jax.config import AdvantageConfig
+from rvpo_jax.config import METHODS, AdvantageConfig
 
 INF = float("inf")
 NAN = float("nan")
@@ -81,6 +82,7 @@ FAMILY = {
     ),
     "min": (compiled(min_aggregate), lambda row, w=None, p=None: oracle.softmin(row, INF, w, p)),
 }
+LEVELS = np.float32([0.0, 0.1, 0.5, 0.9, 1.0])
 every_aggregator = pytest.mark.parametrize("name", FAMILY)
 
 rows = hnp.arrays(np.float32, 5, elements=st.floats(-8, 8, width=16))
@@ -445,6 +447,108 @@ def test_a_negative_risk_coef_is_refused(risk_coef):
         softmin_aggregate(jnp.zeros(2), risk_coef=risk_coef)
 
 
+# The soft minimum that sees levels
+
+
+def level_softmin(scores, levels, level_coef, k, **fields):
+    return level_softmin_aggregate(
+        jnp.asarray(scores), levels=levels, level_coef=level_coef, risk_coef=k, **fields
+    )
+
+
+@pytest.mark.parametrize(
+    ("k", "scores", "expected"),
+    [
+        # Levels (0, ln 2) at c = 1: weights in proportion 1 to 1/2, that is 2/3 and 1/3.
+        pytest.param(0.0, [3.0, 0.0], 2.0, id="k=0: weighted mean"),
+        # exp(-z) = (1, 1/2): 2/3 + 1/6 = 5/6.
+        pytest.param(1.0, [0.0, LN2], math.log(6 / 5), id="k=1"),
+        # exp(-2z) = (1, 1/4): 2/3 + 1/12 = 3/4.
+        pytest.param(2.0, [0.0, LN2], 0.5 * math.log(4 / 3), id="k=2"),
+        pytest.param(INF, [1.0, 0.5], 0.5, id="k=inf: the minimum, whatever the level"),
+    ],
+)
+def test_level_softmin_value_worked_by_hand(k, scores, expected):
+    levels = jnp.array([0.0, LN2])
+    value = level_softmin_aggregate(jnp.array(scores), levels=levels, level_coef=1.0, risk_coef=k)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("level_coef", [0.5, 10.0, 60.0])
+@pytest.mark.parametrize("k", [0.0, 0.01, 1.0, 5.0, INF])
+def test_level_softmin_equals_the_oracle_with_weights_and_masks(k, level_coef):
+    scores, weights = normal(12, 5), (1.0, 0.0, 2.0, 0.5, 3.0)
+    where = normal(12, 5, seed=3) > -0.5
+    where[0] = False  # nothing to aggregate
+    fields = dict(weights=weights, where=jnp.asarray(where))
+    value = level_softmin(scores, LEVELS, level_coef, k, **fields)
+    expected = [
+        oracle.level_softmin(row, k, LEVELS, level_coef, weights, there)
+        for row, there in zip(scores, where, strict=True)
+    ]
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=3e-6)
+
+
+@pytest.mark.parametrize("k", [0.0, 0.3, 1.0, 5.0, INF])
+def test_level_softmin_without_a_coefficient_is_the_soft_minimum(k):
+    scores, levels = normal(6, 4), np.abs(normal(6, 4, seed=1))
+    where = jnp.asarray(normal(6, 4, seed=2) > -1)
+    fields = dict(weights=(1.0, 2.0, 0.0, 3.0), where=where)
+    value = level_softmin(scores, levels, 0.0, k, **fields)
+    np.testing.assert_array_equal(value, softmin_aggregate(scores, risk_coef=k, **fields))
+
+
+@pytest.mark.parametrize("k", [0.2, 1.0, 4.0])
+def test_level_softmin_is_that_of_scores_and_levels_less_what_a_group_has_in_common(k):
+    scores, levels, c = normal(6, 4), np.abs(normal(1, 4, seed=1)), 2.0
+    joined = softmin_aggregate(scores + c / k * levels, risk_coef=k)
+    common = softmin_aggregate(c / k * levels, risk_coef=k)
+    np.testing.assert_allclose(level_softmin(scores, levels, c, k), joined - common, atol=1e-5)
+
+
+def test_level_softmin_looks_at_differences_of_levels_only():
+    scores, levels = normal(6, 4), np.abs(normal(1, 4, seed=1))
+    value = level_softmin(scores, levels, 5.0, 1.0)
+    np.testing.assert_allclose(level_softmin(scores, levels + 3.0, 5.0, 1.0), value, atol=1e-5)
+
+
+def test_the_gradient_of_level_softmin_is_who_decides():
+    scores, levels = np.float32([0.5, -1.0, 2.0]), np.float32([0.1, 0.9, 0.3])
+    gradient = jax.grad(lambda z: level_softmin(z, levels, 4.0, 2.0))(jnp.asarray(scores))
+    weight = np.exp(-4.0 * levels.astype(float) - 2.0 * scores.astype(float))
+    np.testing.assert_allclose(gradient, weight / weight.sum(), rtol=1e-5)
+
+
+def test_the_lowest_level_decides_alone_for_a_large_coefficient():
+    scores, levels = normal(6, 3), jnp.array([0.7, 0.2, 0.5])
+    value = level_softmin(scores, levels, 1e6, 1.0)
+    np.testing.assert_array_equal(value, scores[:, 1])
+
+
+@pytest.mark.parametrize("k", [0.0, 1.0, INF])
+def test_a_masked_channels_level_and_score_reach_nothing(k):
+    scores, levels = normal(6, 3), np.float32([0.7, 0.2, 0.5])
+    where = jnp.array([True, False, True])
+    spoilt = scores.copy()
+    spoilt[:, 1] = NAN
+    for level in (NAN, INF, -INF, 0.0):
+        given = levels.copy()
+        given[1] = level
+        value, gradient = jax.value_and_grad(
+            lambda z, given=given: level_softmin(z, given, 9.0, k, where=where).sum()
+        )(jnp.asarray(spoilt))
+        left = level_softmin(scores[:, [0, 2]], levels[[0, 2]], 9.0, k).sum()
+        np.testing.assert_allclose(value, left, rtol=1e-6)
+        assert np.isfinite(gradient).all()
+        assert not np.any(gradient[:, 1])
+
+
+@pytest.mark.parametrize("level_coef", [-1, -0.5, NAN])
+def test_a_negative_level_coef_is_refused(level_coef):
+    with pytest.raises(ValueError, match="level_coef must be >= 0, got"):
+        level_softmin(jnp.zeros(2), jnp.zeros(2), level_coef, 1.0)
+
+
 # Names, functions and what they ask for
 
 
@@ -454,6 +558,7 @@ def available():
         weights=None,
         risk_coef=2.0,
         variance_coef=0.5,
+        level_coef=3.0,
         levels=None,
         rewards=jnp.zeros((1, 2, 3)),
     )
@@ -467,18 +572,20 @@ def available():
         ("hard_min", lambda row: oracle.softmin(row, INF)),
         ("gdpo", oracle.mean),
         ("gdpo_sum", oracle.total),
+        ("rvpo_level", lambda row: oracle.level_softmin(row, 2.0, LEVELS[:3], 3.0)),
     ],
 )
 def test_make_aggregator_binds_each_name(method, expected):
     scores = normal(1, 2, 3)
-    function = make_aggregator(AdvantageConfig(method=method), **available())
+    given_all = available() | {"levels": jnp.asarray(LEVELS[:3]).reshape(1, 1, 3)}
+    function = make_aggregator(AdvantageConfig(method=method), **given_all)
     np.testing.assert_allclose(
         function(jnp.asarray(scores)), [[expected(row) for row in scores[0]]], atol=3e-6
     )
 
 
 def test_every_method_but_grpo_has_an_aggregator():
-    assert set(aggregators.AGGREGATORS) == {"rvpo", "variance", "hard_min", "gdpo", "gdpo_sum"}
+    assert set(aggregators.AGGREGATORS) == set(METHODS) - {"grpo"}
 
 
 def test_a_function_is_given_what_it_names_and_nothing_else():
@@ -508,7 +615,7 @@ def test_a_function_with_keywords_is_given_everything_there_is():
         return scores[..., 0]
 
     make_aggregator(AdvantageConfig(method=own), **available())(jnp.zeros((1, 2, 3)))
-    assert set(seen) == {"where", "risk_coef", "variance_coef", "rewards"}
+    assert set(seen) == {"where", "risk_coef", "variance_coef", "level_coef", "rewards"}
 
 
 def test_a_parameter_of_the_users_own_keeps_its_default():

@@ -216,6 +216,12 @@ def test_a_rule_that_is_none_is_refused_with_the_names(text):
     assert "\n  " in str(error.value)
 
 
+@pytest.mark.parametrize("text", ["rvpo_level", "rvpo_level:k=2"])
+def test_the_rule_that_needs_ranges_is_refused_with_the_reason(text):
+    with pytest.raises(ValueError, match="rvpo_level cannot be replayed: it needs the range"):
+        rules.parse_rule(text)
+
+
 def test_rules_are_named_by_what_they_compute():
     assert rules.parse_rule("rvpo").name == "rvpo:k=1"
     assert rules.parse_rule("rvpo:k=inf").risk_coef == float("inf")

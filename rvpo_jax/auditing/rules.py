@@ -80,8 +80,8 @@ def parse_rule(text: str) -> Rule:
     allowed = takes_k and k is not None and k >= 0 and (method == "rvpo" or math.isfinite(k))
     if method not in _REPLAYABLE or (k is not None and not allowed):
         raise ValueError(
-            f"a rule must be one of {', '.join(_REPLAYABLE)}, with :k=NUMBER after rvpo or variance, "
-            f"got {text!r}.\n  For example rvpo:k=2."
+            f"a rule must be one of {', '.join(_REPLAYABLE)}, with :k=NUMBER after rvpo or "
+            f"variance, got {text!r}.\n  For example rvpo:k=2."
         )
     known = cast(Method, method)
     if not takes_k:
