@@ -156,6 +156,44 @@ def test_an_absent_channel_changes_nothing():
     np.testing.assert_allclose(with_three.channel_mean[..., :2], without.channel_mean, atol=1e-6)
 
 
+def test_channels_absent_in_one_context_only_change_nothing_there():
+    # Context 0 has the first two channels, context 1 all three. Whitening in the group keeps the
+    # contexts apart, so each must train as it does in a world of its own with the same choices.
+    table = np.array([[1.0, 0.0, 7.0], [0.4, 0.4, -3.0], [0.0, 1.0, 2.0]])
+    rule = AdvantageConfig(whiten="group")
+    both = worlds.table_world(np.stack([table, table]))
+    present = jnp.array([[True, True, False], [True, True, True]])
+    ragged = dataclasses.replace(both, present=present)
+    found = training.train_many(ragged, rule, [0], **OPTIONS)
+    without = dataclasses.replace(both, present=present[0])
+    first = training.train_many(without, rule, [0], **OPTIONS)
+    second = training.train_many(both, rule, [0], **OPTIONS)
+    np.testing.assert_allclose(found.logits[..., 0, :, :], first.logits[..., 0, :, :], atol=1e-6)
+    np.testing.assert_allclose(found.logits[..., 1, :, :], second.logits[..., 1, :, :], atol=1e-6)
+    assert np.abs(found.logits[..., 0, :, :] - second.logits[..., 0, :, :]).max() > 1e-2
+
+
+def test_contexts_can_share_one_table_and_still_have_their_own_rewards():
+    # Context 0 pays the first choice, context 1 the second, in equally many groups: a shared policy
+    # stays where it is, tables of their own part.
+    table = [[[1.0], [0.0]], [[0.0], [1.0]]]
+    present = jnp.ones((2, 1), bool)
+    own = dataclasses.replace(worlds.table_world(table), present=present)
+    shared = dataclasses.replace(own, logits=jnp.zeros((1, 1, 2)))
+    options = {**OPTIONS, "num_groups": 64, "steps": 20}
+    apart = training.train_many(own, RAW, [0], **options).policy[0, 0, -1, :, 0]
+    together = training.train_many(shared, RAW, [0], **options).policy[0, 0, -1, :, 0]
+    assert apart[0, 0] > 0.8 and apart[1, 1] > 0.8
+    np.testing.assert_allclose(together, 0.5, atol=0.1)
+
+
+def test_present_for_other_contexts_than_the_policys_is_refused():
+    world = worlds.table_world(np.zeros((2, 3, 1)))
+    world = dataclasses.replace(world, present=jnp.ones((3, 1), bool))
+    with pytest.raises(ValueError, match="3 for 2 tables"):
+        training.train_many(world, RAW, [0], **OPTIONS)
+
+
 def test_a_recorded_point_is_the_mean_over_its_steps():
     fine = training.train_many(worlds.conflict_bandit(), AdvantageConfig(), [0], **OPTIONS)
     coarse = training.train_many(

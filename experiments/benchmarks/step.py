@@ -24,8 +24,8 @@ from rvpo_jax.step import init_state, make_train_step
 from rvpo_jax.train import make_batch
 
 
-def median_seconds(calls: dict, repeats: int) -> dict:
-    """Median time of each call after one that compiles; in turn, so that load hits all alike."""
+def time_calls(calls: dict, repeats: int) -> dict[str, list[float]]:
+    """Seconds of each call after one that compiles; in turn, so that load hits all alike."""
     times: dict = {name: [] for name in calls}
     for call in calls.values():
         jax.block_until_ready(call())
@@ -34,11 +34,16 @@ def median_seconds(calls: dict, repeats: int) -> dict:
             start = time.perf_counter()
             jax.block_until_ready(call())
             times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times
 
 
-def main() -> None:
-    config = Config()
+def step_calls(
+    config: Config, methods: tuple[str, ...] = ("rvpo", "gdpo")
+) -> tuple[dict, dict, int]:
+    """The parts of a step, those of the aggregator, and the completion tokens of the step.
+
+    There is an update for each of the methods; a step is the other parts and one of them.
+    """
     with TemporaryDirectory() as folder:
         task = build_task(config, Path(folder))
     policy = Policy(config, task)
@@ -60,30 +65,31 @@ def main() -> None:
         )
         return parallel.data_parallel(step, policy.devices, config.parallel.impl)
 
-    rvpo, gdpo = step_with("rvpo"), step_with("gdpo")
-    parts = median_seconds(
-        {
-            "rollout": lambda: sample(state.params, *prompts, keys),
-            "decode texts": lambda: task.decode_batch(rollout),
-            "score six rewards": lambda: task.score(texts, examples),
-            "update, rvpo": lambda: rvpo(state, batch),
-            "update, gdpo": lambda: gdpo(state, batch),
-        },
-        repeats=25,
-    )
-    whole = sum(seconds for name, seconds in parts.items() if name != "update, gdpo")
+    updates = {f"update, {method}": step_with(method) for method in methods}
+    parts = {
+        "rollout": lambda: sample(state.params, *prompts, keys),
+        "decode texts": lambda: task.decode_batch(rollout),
+        "score six rewards": lambda: task.score(texts, examples),
+    }
+    for name, update in updates.items():
+        parts[name] = lambda update=update: update(state, batch)
     advantages = jax.jit(lambda rewards, where: compute_advantages(rewards, where))
     softmin = jax.jit(lambda scores: softmin_aggregate(scores, risk_coef=1.0))
     mean = jax.jit(mean_aggregate)
     scores = jnp.asarray(batch.rewards)
-    parts |= median_seconds(
-        {
-            "all of compute_advantages": lambda: advantages(batch.rewards, batch.where),
-            "soft minimum alone": lambda: softmin(scores),
-            "mean alone": lambda: mean(scores),
-        },
-        repeats=200,
-    )
+    aggregator = {
+        "all of compute_advantages": lambda: advantages(batch.rewards, batch.where),
+        "soft minimum alone": lambda: softmin(scores),
+        "mean alone": lambda: mean(scores),
+    }
+    return parts, aggregator, num_tokens
+
+
+def main() -> None:
+    steps, aggregator, num_tokens = step_calls(Config())
+    times = time_calls(steps, repeats=25) | time_calls(aggregator, repeats=200)
+    parts = {name: statistics.median(seconds) for name, seconds in times.items()}
+    whole = sum(parts[name] for name in steps if name != "update, gdpo")
 
     table = Table(title=f"default run, {num_tokens} completion tokens, {jax.devices()[0].platform}")
     table.add_column("part")

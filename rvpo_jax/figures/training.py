@@ -20,7 +20,7 @@ import numpy as np
 from rvpo_jax.advantages import compute_advantages
 from rvpo_jax.config import AdvantageConfig
 from rvpo_jax.diagnostics import channel_metrics, quiet_failures
-from rvpo_jax.figures.worlds import World, judged, ranges
+from rvpo_jax.figures.worlds import World, judged, num_contexts, ranges
 
 
 @jax.tree_util.register_dataclass
@@ -205,9 +205,10 @@ def train(
       The history, without leading axes.
     """
     where = jnp.ones((num_groups, group_size, len(world.channels)), bool)
+    contexts = jnp.arange(num_groups) % num_contexts(world)
     if world.present is not None:
-        where = where & world.present.reshape(1, 1, -1)
-    contexts = jnp.arange(num_groups) % world.logits.shape[0]
+        present = world.present if world.present.ndim == 1 else world.present[contexts][:, None]
+        where = where & jnp.broadcast_to(present, where.shape)
     *_, pass_at = ranges(world)
 
     def one_step(logits, key_and_k):

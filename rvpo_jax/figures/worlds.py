@@ -7,6 +7,9 @@ them.
 ``B`` groups per step, ``G`` completions per group, ``M`` reward channels, ``N`` contexts (kinds of
 prompt; group b has context b mod N), ``S`` slots, ``R`` rows of the table (S, or 1 if all slots
 share one), ``A`` choices.
+
+A policy has a table for each context, or one that all contexts share (logits ``[1, R, A]`` beside
+a ``present`` of N rows): what is learnt for one kind of prompt is then done for all.
 """
 
 import dataclasses
@@ -52,7 +55,7 @@ class World:
     """S: slots of a completion."""
     logits: jax.Array  # [N, R, A] float32, at step 0; R is S, or 1: all slots share one row
     settings: Mapping[str, jax.Array]  # what reward_fn reads
-    present: jax.Array | None = None  # [M] bool, channels that exist here; None: all
+    present: jax.Array | None = None  # [M], or [N, M] by context: channels that exist; None: all
     pass_at: jax.Array | None = None  # [M] float32, instead of the channels' own; None: those
     judge: Judge | None = None  # None: the trainer sees the true rewards
 
@@ -208,6 +211,30 @@ def judged(world: World, rewards: jax.Array, key: jax.Array) -> jax.Array:
     turned = jax.random.uniform(flip_key, rewards.shape) < judge.flip.reshape(row)
     seen = jnp.where(turned, low + high - seen, seen)
     return seen + judge.noise.reshape(row) * jax.random.normal(noise_key, rewards.shape)
+
+
+def num_contexts(world: World) -> int:
+    """N: rows of ``present`` where it has one per context, else tables of the policy.
+
+    Args:
+      world: the world.
+
+    Returns:
+      The number.
+
+    Raises:
+      ValueError: if ``present`` has rows for other contexts than the policy.
+    """
+    tables = world.logits.shape[0]
+    if world.present is None or world.present.ndim == 1:
+        return tables
+    rows = world.present.shape[0]
+    if tables not in (1, rows):
+        raise ValueError(
+            f"present must have one row per context, got {rows} for {tables} tables of logits.\n"
+            "  Give as many rows as tables, or one table that all contexts share."
+        )
+    return rows
 
 
 def ranges(world: World) -> tuple[jax.Array, jax.Array, jax.Array]:
