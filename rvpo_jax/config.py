@@ -574,7 +574,9 @@ def _to_plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_to_plain(item) for item in value]
     if callable(value):
-        return f"{value.__module__}:{value.__qualname__}"
+        bound = getattr(value, "keywords", {})  # of functools.partial
+        function = getattr(value, "func", value)
+        return f"{function.__module__}:{function.__qualname__}" + (f" {bound}" if bound else "")
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no infinity
     return value

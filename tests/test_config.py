@@ -323,3 +323,11 @@ def test_config_imports_the_standard_library_only():
         for name in node.names
     }
     assert modules == {"ast", "dataclasses", "math", "collections.abc", "typing"} - {"ast"}
+
+
+def test_a_bound_function_is_written_with_what_is_bound():
+    import functools
+
+    method = functools.partial(max, default=0)
+    written = Config(advantage=AdvantageConfig(method=method)).to_dict()["advantage"]["method"]
+    assert written == "builtins:max {'default': 0}"
