@@ -13,7 +13,7 @@ import numpy as np
 from rvpo_jax.aggregators import softmin_aggregate
 from rvpo_jax.auditing.replay import BLOCK_ROWS, Replay, whitening_statistics
 from rvpo_jax.auditing.rules import Rule
-from rvpo_jax.auditing.tables import fails_any, judged_channels, number
+from rvpo_jax.auditing.tables import judged_channels, number
 
 MAX_CASES = 60
 PER_REASON = {"quiet": 36, "flip": 14, "pushed_down": 5, "dead_fail": 5}
@@ -199,8 +199,3 @@ def scatter_rows(played: Replay, rule: str, num: int) -> np.ndarray:
 def other_rule(rules: tuple[Rule, ...]) -> str:
     """The rule that the one in use is compared with: the first soft minimum."""
     return next(rule.name for rule in rules if rule.method == "rvpo")
-
-
-def any_failure_share(played: Replay) -> float:
-    """Share of completions that fail a judged channel."""
-    return float(fails_any(played).mean())

@@ -4,7 +4,6 @@
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -337,8 +336,3 @@ def scatter(played: Replay, rule: str, rows: np.ndarray) -> dict[str, Any]:
         "x_label": "mean score over channels",
         "y_label": "advantage",
     }
-
-
-def rule_names(played: Replay) -> Sequence[str]:
-    """Names of the R rules."""
-    return [rule.name for rule in played.rules]

@@ -56,7 +56,6 @@ class Store:
         self.columns: dict[str, None] = {}  # all names, in order of appearance
         self.candidates: dict[str, Candidate] = {}
         self.columns_of_part: dict[int, set[str]] = {}
-        self.num_bad_steps = 0
         self._has_steps = False
         self._steps: list[tuple[np.ndarray, np.ndarray]] = []
         self._advantages: list[np.ndarray] = []
