@@ -14,7 +14,7 @@ sys.path.insert(0, str(HERE))
 import config  # noqa: E402
 from plot import plot  # noqa: E402
 
-from rvpo_jax.figures.evidence import holm, interval, paired, value_text  # noqa: E402
+from rvpo_jax.figures.evidence import against, interval  # noqa: E402
 from rvpo_jax.figures.experiment import Outcome, run_experiment  # noqa: E402
 from rvpo_jax.figures.training import outcomes, train_rules  # noqa: E402
 
@@ -56,13 +56,8 @@ def measure(seeds, smoke: bool) -> Outcome:
 
 def compare(kind: str, ends: dict) -> list[str]:
     """Paired tests of every rule's worst channel against GDPO's, corrected for their number."""
-    others = [name for name in ends if name != REFERENCE]
-    tests = [paired(ends[name]["worst"], ends[REFERENCE]["worst"]) for name in others]
-    adjusted = holm([test["p"] for test in tests])
-    return [
-        f"worst channel, {name} minus {REFERENCE}, {kind}: {value_text({**test, 'p': p})} (Holm)"
-        for name, test, p in zip(others, tests, adjusted, strict=True)
-    ]
+    worst = {name: end["worst"] for name, end in ends.items()}
+    return [f"worst channel, {kind}, {line}" for line in against(REFERENCE, worst)]
 
 
 if __name__ == "__main__":

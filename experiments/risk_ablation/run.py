@@ -14,7 +14,7 @@ sys.path.insert(0, str(HERE))
 import config  # noqa: E402
 from plot import plot  # noqa: E402
 
-from rvpo_jax.figures.evidence import holm, interval, paired, value_text  # noqa: E402
+from rvpo_jax.figures.evidence import against, interval  # noqa: E402
 from rvpo_jax.figures.experiment import Outcome, run_experiment  # noqa: E402
 from rvpo_jax.figures.training import train_many  # noqa: E402
 
@@ -97,16 +97,11 @@ def turns(levels: np.ndarray, margin: float) -> int:
 
 def compare(setting: str, ends: dict) -> list[str]:
     """Paired tests of every rule against GDPO, corrected for the number of rules."""
-    lines = []
-    others = [name for name in ends if name != config.REFERENCE]
-    for column in TESTED:
-        tests = [paired(ends[name][column], ends[config.REFERENCE][column]) for name in others]
-        adjusted = holm([test["p"] for test in tests])
-        lines += [
-            f"{setting}, {column}: {name} minus GDPO {value_text({**test, 'p': p})} (Holm)"
-            for name, test, p in zip(others, tests, adjusted, strict=True)
-        ]
-    return lines
+    return [
+        f"{setting}, {column}, {line}"
+        for column in TESTED
+        for line in against(config.REFERENCE, {name: end[column] for name, end in ends.items()})
+    ]
 
 
 if __name__ == "__main__":

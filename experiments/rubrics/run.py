@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE))
 import config  # noqa: E402
 from plot import plot  # noqa: E402
 
-from rvpo_jax.figures.evidence import holm, interval, paired, value_text  # noqa: E402
+from rvpo_jax.figures.evidence import against, interval  # noqa: E402
 from rvpo_jax.figures.experiment import Outcome, run_experiment  # noqa: E402
 from rvpo_jax.figures.training import train_many  # noqa: E402
 
@@ -111,17 +111,11 @@ def first_alignment(alignment: np.ndarray) -> dict[str, np.ndarray]:
 
 def compare(kind: str, found: dict) -> list[str]:
     """Paired tests of every rule against GDPO, corrected for the number of rules."""
-    lines = []
-    others = [name for name in found if name != config.REFERENCE]
-    reference = found[config.REFERENCE]
-    for column in TESTED + (tuple(config.AXES) if kind == config.MAIN else ()):
-        tests = [paired(found[name][column], reference[column]) for name in others]
-        adjusted = holm([test["p"] for test in tests])
-        lines += [
-            f"{kind}, {column}: {name} minus GDPO {value_text({**test, 'p': p})} (Holm)"
-            for name, test, p in zip(others, tests, adjusted, strict=True)
-        ]
-    return lines
+    return [
+        f"{kind}, {column}, {line}"
+        for column in TESTED + (tuple(config.AXES) if kind == config.MAIN else ())
+        for line in against(config.REFERENCE, {name: one[column] for name, one in found.items()})
+    ]
 
 
 if __name__ == "__main__":

@@ -124,6 +124,28 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def against(reference: str, results: Mapping[str, Any]) -> list[str]:
+    """Paired tests of every rule against one of them, Holm-corrected for their number.
+
+    Args:
+      reference: a key of ``results``.
+      results: rule to ``[seeds]``, same seeds in the same order.
+
+    Returns:
+      A sentence per other rule.
+
+    >>> against("a", {"a": [0.0, 0.0], "b": [1.0, 1.0]})
+    ['b minus a: 1.000 [1.000, 1.000], p = 0.5 (Holm)']
+    """
+    others = [name for name in results if name != reference]
+    tests = [paired(results[name], results[reference]) for name in others]
+    adjusted = holm([test["p"] for test in tests])
+    return [
+        f"{name} minus {reference}: {value_text({**test, 'p': p})} (Holm)"
+        for name, test, p in zip(others, tests, adjusted, strict=True)
+    ]
+
+
 def value_text(value: Mapping[str, Any], digits: int = 3) -> str:
     """A value as a table shows it.
 
