@@ -1,5 +1,6 @@
 """The folders of experiments/: each smoke runs, each is in the index, each says what it claims."""
 
+import os
 import re
 import subprocess
 import sys
@@ -12,9 +13,6 @@ from rvpo_jax.figures.evidence import read_expected
 FOLDER = ROOT / "experiments"
 # A folder with a config makes a claim; the others hold tools and examples.
 EXPERIMENTS = sorted(path.parent.name for path in FOLDER.glob("*/config.py"))
-# Three to six trainings of a language model take one to two minutes, most of it compiling;
-# tests/test_train.py runs the same loop.
-LONG_SMOKES = {"constraint_neglect", "tool_calling"}
 STATUS_WORDS = {"reproduced", "scaled down", "mechanism only", "not run"}
 INDEX = (FOLDER / "README.md").read_text()
 
@@ -28,15 +26,24 @@ def index_rows():
             yield folder[1], cells[3], cells[5]
 
 
-@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in LONG_SMOKES])
-def test_a_smoke_run_writes_its_results_and_a_picture(name, tmp_path):
-    script = FOLDER / name / "run.py"
+@pytest.fixture(scope="module")
+def compilation_cache(tmp_path_factory):
+    """The user's own, or one that the smokes share: their methods differ in one program only."""
+    return os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(tmp_path_factory.mktemp("jax"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_smoke_run_writes_its_results_and_a_picture(name, tmp_path, compilation_cache):
     run = subprocess.run(
-        [sys.executable, str(script), "--smoke"], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, str(FOLDER / name / "run.py"), "--smoke"],
+        cwd=tmp_path,
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": compilation_cache},
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stderr
     assert len(list(tmp_path.rglob("results.json"))) == 1
-    assert len(list(tmp_path.rglob("figure.png"))) == 1
+    assert len(list((tmp_path / "runs" / name).rglob("smoke/figure.png"))) == 1
 
 
 def status_of(name):

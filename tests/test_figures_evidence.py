@@ -167,6 +167,40 @@ def test_a_smoke_run_is_kept_apart_and_never_checked(tmp_path, monkeypatch, caps
     assert "need the full run" in capsys.readouterr().err
 
 
+def test_a_variant_has_files_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "experiments" / "toy"
+    folder.mkdir(parents=True)
+    levels = {"warm": 0.5, "cold": 0.25}
+
+    def measure(seeds, smoke, start):
+        del smoke
+        values = {"a/b": evidence.interval([levels[start]] * len(seeds))}
+        return Outcome(values=values, data={"curve": [1]})
+
+    toy = {**experiment_of(0), "measure": measure, "options": {"start": ("warm", "cold")}}
+    assert run_experiment(folder, argv=["--record"], **toy) == 0
+    assert run_experiment(folder, argv=["--record", "--start", "cold"], **toy) == 0
+    for suffix, level in (("", 0.5), ("_cold", 0.25)):
+        recorded = json.loads((folder / f"expected{suffix}.json").read_text())
+        assert recorded["values"]["a/b"]["ours"] == level
+        assert (folder / f"figure{suffix}.png").exists()
+    assert (tmp_path / "runs/toy/cold/results.json").exists()
+    assert run_experiment(folder, argv=["--check", "--start", "cold"], **toy) == 0
+
+
+def test_summarize_pairs_seeds_and_corrects_for_the_number_of_rules():
+    base = [{"x": float(i)} for i in range(8)]
+    shifted = [{"x": i + 1.0} for i in range(8)]
+    values, tests = evidence.summarize({"ref": base, "up": shifted, "same": base}, "ref")
+    assert values["up/x"]["ours"] == 4.5
+    # All eight differences have one sign: p = 2 / 2^8, times the two comparisons.
+    assert tests == [
+        "x, up minus ref: 1.000 [1.000, 1.000], p = 0.016 (Holm)",
+        "x, same minus ref: 0.000 [0.000, 0.000], p = 1 (Holm)",
+    ]
+
+
 def test_seeds_may_be_numbers_or_a_range():
     args = experiment.experiment_parser("x").parse_args(["--seeds", "7", "0:2"])
     assert args.seeds == [7, 0, 1]

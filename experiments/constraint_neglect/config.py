@@ -2,43 +2,43 @@
 
 import dataclasses
 
-from rvpo_jax import AdvantageConfig, Config
+from rvpo_jax import Config
 from rvpo_jax.config import CheckpointConfig, DataConfig, EvalConfig, LogConfig, ModelConfig
 from rvpo_jax.rewards import EMBEDDED_REWARDS
 
-METHODS = {
-    # As GRPO is defined: the sum of raw rewards, standardised in its group, nothing after it.
-    "GRPO": AdvantageConfig(method="grpo", whiten="none"),
-    "GDPO": AdvantageConfig(method="gdpo"),
-    "RVPO k=1": AdvantageConfig(method="rvpo", risk_coef=1.0),
-}
-SEEDS = (0, 1, 2, 3, 4)
-
-
+SEEDS = tuple(range(10))
+SMOKE_SEEDS = (0,)
+REFERENCE = "GDPO"  # what the others are compared with
+KEPT = 0.9  # held-out pass rate of privacy from which a run counts as having kept it
 # The embedded task, and a harsher one: each word of a thought costs, also the useful ones.
 TASKS = {
     "brevity": EMBEDDED_REWARDS,
     "terseness": tuple("terseness" if n == "brevity" else n for n in EMBEDDED_REWARDS),
 }
+# The first of each is the default; "leaky" parameters name the code in 7 of 10 answers.
+OPTIONS = {"start": ("warm", "leaky"), "task": tuple(TASKS)}
+LOG = LogConfig(console_every=50, samples_every=0, rollouts="none", audit=False)
 
 
-def get_config(task: str = "brevity", start: str = "warm") -> Config:
+def get_config(start: str = "warm", task: str = "brevity") -> Config:
     """The default run, evaluated on every held-out prompt."""
     return Config(
         model=ModelConfig(init=start),
         data=DataConfig(rewards=TASKS[task]),
         eval=EvalConfig(num_prompts=1024),
-        checkpoint=CheckpointConfig(every=100),
-        log=LogConfig(console_every=50, samples_every=0),
+        checkpoint=CheckpointConfig(every=100, keep=1),
+        log=LOG,
     )
 
 
-def smoke_config(task: str = "brevity", start: str = "warm") -> Config:
+def smoke_config(start: str = "warm", task: str = "brevity") -> Config:
     """Seconds on a laptop; the numbers mean nothing."""
-    config = get_config(task, start)
+    config = get_config(start, task)
     return dataclasses.replace(
         config,
         steps=2,
-        rollout=dataclasses.replace(config.rollout, num_prompts=4, group_size=4),
+        rollout=dataclasses.replace(
+            config.rollout, num_prompts=4, group_size=4, max_completion_tokens=32
+        ),
         eval=EvalConfig(num_prompts=16),
     )

@@ -146,6 +146,32 @@ def against(reference: str, results: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def summarize(
+    outcomes: Mapping[str, Sequence[Mapping[str, float]]], reference: str
+) -> tuple[dict[str, Value], list[str]]:
+    """Intervals of every rule in every column, and the paired tests against one of the rules.
+
+    Args:
+      outcomes: rule to the columns of each seed, same seeds in the same order.
+      reference: a key of ``outcomes``.
+
+    Returns:
+      Values by ``rule/column``, and a sentence per column and other rule; the p-values of a
+      column are corrected for the number of rules.
+
+    >>> values, tests = summarize({"a": [{"x": 0.0}] * 2, "b": [{"x": 1.0}] * 2}, "a")
+    >>> values["b/x"]["ours"], tests
+    (1.0, ['x, b minus a: 1.000 [1.000, 1.000], p = 0.5 (Holm)'])
+    """
+    values: dict[str, Value] = {}
+    tests = []
+    for column in next(iter(outcomes.values()))[0]:
+        found = {rule: [seed[column] for seed in seeds] for rule, seeds in outcomes.items()}
+        values |= {f"{rule}/{column}": interval(of_rule) for rule, of_rule in found.items()}
+        tests += [f"{column}, {line}" for line in against(reference, found)]
+    return values, tests
+
+
 def value_text(value: Mapping[str, Any], digits: int = 3) -> str:
     """A value as a table shows it.
 

@@ -43,30 +43,35 @@ def run_experiment(
     folder: str | Path,
     *,
     doc: str | None,
-    measure: Callable[[Sequence[int], bool], Outcome],
+    measure: Callable[..., Outcome],
     plot: Callable[[Mapping[str, Any], Path], None],
     seeds: Sequence[int] = (),
     smoke_seeds: Sequence[int] = (),
+    options: Mapping[str, Sequence[str]] | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Measures, writes ``runs/NAME/results.json`` and ``figure.png``, prints, checks.
 
-    A smoke run writes to ``runs/NAME/smoke``. Both are below the current directory.
+    A smoke run writes to ``runs/NAME/smoke``. Both are below the current directory. A variant,
+    with an option that is not the default, has files of its own: ``runs/NAME/VALUE``,
+    ``expected_VALUE.json``, ``figure_VALUE.png``.
 
     Args:
       folder: the experiment's folder, with ``expected.json``.
       doc: description for ``--help``.
-      measure: ``(seeds, smoke) -> Outcome``.
+      measure: ``(seeds, smoke, **options) -> Outcome``.
       plot: ``(results, path)``, draws what results.json holds.
       seeds: of a full run; empty where nothing is random.
       smoke_seeds: of a smoke run.
+      options: further flags and their values, the default first.
       argv: arguments; None: those of the process.
 
     Returns:
       The exit code: 1 where ``--check`` finds a difference.
     """
     folder = Path(folder)
-    parser = experiment_parser(doc)
+    options = options or {}
+    parser = experiment_parser(doc, options)
     args = parser.parse_args(argv)
     if args.smoke and (args.check or args.record):
         parser.error("--smoke numbers mean nothing: --check and --record need the full run")
@@ -75,10 +80,14 @@ def run_experiment(
     used = list(smoke_seeds if args.smoke else seeds)
     if args.seeds is not None:
         used = args.seeds
+    chosen = {name: getattr(args, name) for name in options}
+    variant = "_".join(value for name, value in chosen.items() if value != options[name][0])
+    suffix = f"_{variant}" if variant else ""
+    expected = folder / f"expected{suffix}.json"
     started = time.perf_counter()
-    outcome = measure(used, args.smoke)
+    outcome = measure(used, args.smoke, **chosen)
     recorded = provenance(time.perf_counter() - started)
-    out = Path("runs") / folder.name / ("smoke" if args.smoke else "")
+    out = Path("runs") / folder.name / variant / ("smoke" if args.smoke else "")
     write_json(
         out / "results.json",
         {
@@ -88,19 +97,21 @@ def run_experiment(
             "recorded": recorded,
             "values": outcome.values,
             "data": outcome.data,
+            "notes": outcome.notes,
         },
     )
     # Read back: the picture shows what the file holds, and plot.py alone can draw it again.
     results = json.loads((out / "results.json").read_text())
     plot(results, out / "figure.png")
-    title = f"{folder.name}: mean [95 % interval], {len(used)} seeds" if used else folder.name
+    title = folder.name + suffix
+    title += f": mean [95 % interval], {len(used)} seeds" if used else ""
     Console(width=160).print(values_table(outcome.values, title))
     print("\n".join(outcome.notes))
     print(f"{recorded['seconds']} s; {out / 'results.json'} and {out / 'figure.png'}")
     if args.record:
-        record_expected(folder / "expected.json", outcome.values, recorded, len(used))
-        (folder / "figure.png").write_bytes((out / "figure.png").read_bytes())
-    return print_check(outcome.values, folder / "expected.json") if args.check else 0
+        record_expected(expected, outcome.values, recorded, len(used))
+        (folder / f"figure{suffix}.png").write_bytes((out / "figure.png").read_bytes())
+    return print_check(outcome.values, expected) if args.check else 0
 
 
 def provenance(seconds: float, argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -129,7 +140,7 @@ def provenance(seconds: float, argv: Sequence[str] | None = None) -> dict[str, A
 
 
 def git_commit() -> str | None:
-    """The commit of the package, with ``+`` where files differ from it; None without git.
+    """The commit of the package, with ``+`` where code differs from it; None without git.
 
     Returns:
       Seven hexadecimal digits, perhaps with ``+``.
@@ -137,7 +148,7 @@ def git_commit() -> str | None:
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         commit = _output([*git, "rev-parse", "--short=7", "HEAD"])
-        changed = _output([*git, "status", "--porcelain"])
+        changed = _output([*git, "status", "--porcelain", "--", ":/*.py", ":/setup.cfg"])
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+" if changed else "")
@@ -171,15 +182,17 @@ def parse_seeds(text: str) -> list[int]:
     return list(range(int(first), int(end))) if colon else [int(first)]
 
 
-def experiment_parser(doc: str | None, *, recordable: bool = True) -> argparse.ArgumentParser:
+def experiment_parser(
+    doc: str | None, options: Mapping[str, Sequence[str]] | None = None
+) -> argparse.ArgumentParser:
     """The arguments that every experiment has.
 
     Args:
       doc: description, the ``__doc__`` of its run.py.
-      recordable: whether the experiment can write its own expected.json.
+      options: further flags and their values, the default first.
 
     Returns:
-      A parser with --smoke, --check, --seeds and perhaps --record.
+      A parser with --smoke, --check, --record, --seeds and the options.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -191,8 +204,11 @@ def experiment_parser(doc: str | None, *, recordable: bool = True) -> argparse.A
     parser.add_argument(
         "--seeds", type=parse_seeds, nargs="+", action=_Flat, help="numbers or first:end"
     )
-    if recordable:
+    parser.add_argument(
+        "--record", action="store_true", help="write expected.json and the picture beside it"
+    )
+    for name, values in (options or {}).items():
         parser.add_argument(
-            "--record", action="store_true", help="write expected.json and the picture beside it"
+            f"--{name}", choices=values, default=values[0], help=f"default {values[0]}"
         )
     return parser
