@@ -54,7 +54,10 @@ class Audit:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """Matplotlib figures by name: pass_rates, weights, conditional, compensation."""
+        """Matplotlib figures by name: pass_rates, weights, conditional, compensation.
+
+        A notebook draws them after ``%matplotlib inline``.
+        """
         from rvpo_jax.reports.audit_plots import make_figures
 
         return make_figures(self.report)
