@@ -35,8 +35,8 @@ def measure(seeds, smoke: bool) -> Outcome:
         seeds if smoke else config.CHOOSE_SEEDS,
         **options,
     )
-    scores = {name: _mean_deficits(found, name) for name in members}
-    chosen = min(scores, key=lambda name: sum(scores[name].values()))
+    scores = {name: _mean_deficits(found, name) for name in ("GRPO", *members)}
+    chosen = min(members, key=lambda name: sum(scores[name][column] for column in CRITERIA))
     judged = (*config.BEST_OF[1:], chosen, *config.JUDGED_BESIDE)
     beside = {} if smoke else {config.RAW: config.OTHERS[config.RAW]}
     cells = config.SMOKE_CELLS if smoke else config.JUDGE_CELLS
@@ -67,6 +67,7 @@ def measure(seeds, smoke: bool) -> Outcome:
     counts, notes = _count(ends, deficits)
     data = {
         "chosen": chosen,
+        "criteria": tuple(CRITERIA),
         "scores": scores,
         "members": {m.name: [m.k, m.c, m.additive] for m in config.MEMBERS},
         "deficits": deficits,
@@ -102,7 +103,7 @@ def _deficit(rules, name: str, column: str) -> dict:
 
 
 def _mean_deficits(found, name: str) -> dict[str, float]:
-    """By criterion: mean over cells of what is behind the best, where it is behind."""
+    """By outcome: mean over cells of what is behind the best, where it is behind."""
     return {
         column: float(
             np.mean(
@@ -115,7 +116,7 @@ def _mean_deficits(found, name: str) -> dict[str, float]:
                 ]
             )
         )
-        for column, sign in CRITERIA.items()
+        for column, sign in SIGN.items()
     }
 
 
