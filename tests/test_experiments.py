@@ -27,17 +27,19 @@ def index_rows():
 
 
 @pytest.fixture(scope="module")
-def compilation_cache(tmp_path_factory):
-    """The user's own, or one that the smokes share: their methods differ in one program only."""
-    return os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(tmp_path_factory.mktemp("jax"))
+def smoke_environment(tmp_path_factory):
+    """Quick compilation, kept from one smoke to the next: their time is spent on it."""
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(tmp_path_factory.mktemp("jax"))
+    return {**os.environ, "XLA_FLAGS": flags.strip(), "JAX_COMPILATION_CACHE_DIR": cache}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_smoke_run_writes_its_results_and_a_picture(name, tmp_path, compilation_cache):
+def test_a_smoke_run_writes_its_results_and_a_picture(name, tmp_path, smoke_environment):
     run = subprocess.run(
         [sys.executable, str(FOLDER / name / "run.py"), "--smoke"],
         cwd=tmp_path,
-        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": compilation_cache},
+        env=smoke_environment,
         capture_output=True,
         text=True,
     )
