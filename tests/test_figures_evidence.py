@@ -201,6 +201,11 @@ def test_summarize_pairs_seeds_and_corrects_for_the_number_of_rules():
     ]
 
 
+def test_a_rounded_zero_has_no_sign():
+    value = {"ours": -1e-5, "low": -0.01, "high": 1e-5}
+    assert evidence.value_text(value) == "0.000 [-0.010, 0.000]"
+
+
 def test_seeds_may_be_numbers_or_a_range():
     args = experiment.experiment_parser("x").parse_args(["--seeds", "7", "0:2"])
     assert args.seeds == [7, 0, 1]

@@ -187,7 +187,7 @@ def value_text(value: Mapping[str, Any], digits: int = 3) -> str:
     """
     if "low" not in value:
         return f"{value['ours']:.4g}"
-    low, mean, high = (f"{value[name]:.{digits}f}" for name in ("low", "ours", "high"))
+    low, mean, high = (f"{value[name]:z.{digits}f}" for name in ("low", "ours", "high"))
     text = f"{mean} [{low}, {high}]"
     return text if "p" not in value else text + f", p = {value['p']:.2g}"
 
