@@ -65,8 +65,11 @@ def _trade_off(axes, data) -> None:
         axes.plot(mean, shortfall, **look)
         if look["label"] == "k = 1":
             for text, *place in zip(c, mean, shortfall, strict=True):
+                # Left of the last point, where other members crowd; right of the others.
+                side = "right" if place[0] == max(mean) else "left"
+                offset = (-7, 4) if side == "right" else (5, 4)
                 axes.annotate(
-                    f"c={text:g}", place, xytext=(5, 4), textcoords="offset points", fontsize=9
+                    f"c={text:g}", place, offset, textcoords="offset points", ha=side, fontsize=9
                 )
     for name in RULES:
         place = data["scores"][name]["mean"], _shortfall(data, name)
