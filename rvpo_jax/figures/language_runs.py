@@ -49,7 +49,7 @@ def train_methods(
 ) -> dict[str, list[LanguageRun]]:
     """Trains every method with every seed; the methods share start, prompts and keys of a seed.
 
-    A run that is finished is not trained again, one that was stopped goes on.
+    A run that is finished is not trained again, which is printed; one that was stopped goes on.
 
     Args:
       config: of the runs; its ``advantage`` and ``seed`` are replaced.
@@ -63,12 +63,19 @@ def train_methods(
     runs: dict[str, list[LanguageRun]] = {name: [] for name in methods}
     for seed in seeds:  # seed by seed, so that a sweep cut short is balanced
         for name, advantage in methods.items():
-            start = time.perf_counter()
             workdir = Path(folder) / f"{name.replace(' ', '_').replace('=', '')}-{seed}"
             run = dataclasses.replace(config, advantage=advantage, seed=seed)
+            if _is_finished(workdir, config.steps):
+                print(f"{workdir}: finished before and kept; remove it to train it with this code")
+            start = time.perf_counter()
             train(run, workdir, Console(quiet=True))
             evals = read_metrics(workdir / "evals.jsonl")
             runs[name].append(LanguageRun(rows=read_metrics(workdir), evals=evals))
             seconds = time.perf_counter() - start
             print(f"{workdir}: {config.steps} steps, {seconds:.0f} s", flush=True)
     return runs
+
+
+def _is_finished(workdir: Path, steps: int) -> bool:
+    path = workdir / "evals.jsonl"
+    return path.is_file() and any(row["step"] == steps for row in read_metrics(path))
