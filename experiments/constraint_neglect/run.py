@@ -53,12 +53,6 @@ def measure(seeds, smoke: bool, start: str, task: str) -> Outcome:
 if __name__ == "__main__":
     sys.exit(
         run_experiment(
-            HERE,
-            doc=__doc__,
-            measure=measure,
-            plot=plot,
-            seeds=config.SEEDS,
-            smoke_seeds=config.SMOKE_SEEDS,
-            options=config.OPTIONS,
+            HERE, __doc__, measure, plot, config.SEEDS, config.SMOKE_SEEDS, options=config.OPTIONS
         )
     )

@@ -96,4 +96,4 @@ def measure(seeds, smoke: bool) -> Outcome:
 
 
 if __name__ == "__main__":
-    sys.exit(run_experiment(HERE, doc=__doc__, measure=measure, plot=plot))
+    sys.exit(run_experiment(HERE, __doc__, measure, plot))

@@ -104,4 +104,4 @@ def step_flops(arch: Architecture, shape: config.Shape) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(run_experiment(HERE, doc=__doc__, measure=measure, plot=plot))
+    sys.exit(run_experiment(HERE, __doc__, measure, plot))

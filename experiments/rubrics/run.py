@@ -119,13 +119,4 @@ def compare(kind: str, found: dict) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(
-        run_experiment(
-            HERE,
-            doc=__doc__,
-            measure=measure,
-            plot=plot,
-            seeds=config.SEEDS,
-            smoke_seeds=config.SMOKE_SEEDS,
-        )
-    )
+    sys.exit(run_experiment(HERE, __doc__, measure, plot, config.SEEDS, config.SMOKE_SEEDS))

@@ -41,12 +41,12 @@ class Outcome:
 
 def run_experiment(
     folder: str | Path,
-    *,
     doc: str | None,
     measure: Callable[..., Outcome],
     plot: Callable[[Mapping[str, Any], Path], None],
     seeds: Sequence[int] = (),
     smoke_seeds: Sequence[int] = (),
+    *,
     options: Mapping[str, Sequence[str]] | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
