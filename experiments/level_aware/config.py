@@ -26,7 +26,8 @@ def _of_the_map(name: str) -> Any:
 
 
 the_map = _of_the_map("config")
-survey = _of_the_map("survey").survey
+_survey = _of_the_map("survey")
+survey, first_steps = _survey.survey, _survey.first_steps
 
 
 @dataclasses.dataclass(frozen=True)

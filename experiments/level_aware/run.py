@@ -44,7 +44,7 @@ def measure(seeds, smoke: bool) -> Outcome:
         cells,
         {"GRPO": config.OTHERS["GRPO"], **beside, **{name: members[name] for name in judged}},
         seeds,
-        keep=_first_steps,
+        keep=config.first_steps,
         **options,
     )
     deficits = {
@@ -77,16 +77,6 @@ def measure(seeds, smoke: bool) -> Outcome:
     }
     notes = [f"chosen: {chosen}", *notes]
     return Outcome(values={**values, **counts}, data=data, notes=tuple(notes))
-
-
-def _first_steps(cell, name: str, history):
-    """Levels and alignment at the start of the base worlds."""
-    if cell.axis != "base":
-        return None
-    return {
-        "level": history.channel_mean[:, 0].mean(0),
-        "alignment": history.alignment[:, 0].mean(0),
-    }
 
 
 def _best(rules, column: str) -> str:

@@ -13,7 +13,7 @@ sys.path.insert(0, str(HERE))
 
 import config  # noqa: E402
 from plot import plot  # noqa: E402
-from survey import survey  # noqa: E402
+from survey import first_steps, survey  # noqa: E402
 
 from rvpo_jax.config import AdvantageConfig  # noqa: E402
 from rvpo_jax.figures.evidence import holm, interval, paired  # noqa: E402
@@ -38,7 +38,7 @@ def measure(seeds, smoke: bool) -> Outcome:
         rules,
         seeds,
         risk_paths=paths,
-        keep=_first_steps,
+        keep=first_steps,
         only=lambda cell, name: name not in config.SCHEDULES or cell.axis == "base",
         **options,
     )
@@ -57,17 +57,6 @@ def measure(seeds, smoke: bool) -> Outcome:
     counts, notes = _count(cells, differences)
     data = {"differences": differences, "first_steps": kept, "ends": found, **options}
     return Outcome(values={**values, **counts}, data=data, notes=tuple(notes))
-
-
-def _first_steps(cell, name: str, history):
-    """Levels and alignment at the start, where all rules see the same policy."""
-    if cell.axis != "base":
-        return None
-    return {
-        "level": history.channel_mean[:, 0].mean(0),
-        "alignment": history.alignment[:, 0].mean(0),
-        "curve": history.channel_mean.min(-1).mean(0),
-    }
 
 
 def _differences(found) -> dict:

@@ -148,3 +148,14 @@ def _path(k: Any, steps: int) -> np.ndarray:
     first, last = k if isinstance(k, tuple) else (k, k)
     # linspace between two infinities is NaN.
     return np.full(steps, first) if first == last else np.linspace(first, last, steps)
+
+
+def first_steps(cell, name: str, history):
+    """Levels and alignment at the start of the base worlds, where all rules see the same policy."""
+    if cell.axis != "base":
+        return None
+    return {
+        "level": history.channel_mean[:, 0].mean(0),
+        "alignment": history.alignment[:, 0].mean(0),
+        "curve": history.channel_mean.min(-1).mean(0),
+    }
