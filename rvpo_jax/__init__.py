@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from rvpo_jax.advantages import compute_advantages
 from rvpo_jax.config import AdvantageConfig, Channel, Config
+from rvpo_jax.method.advantages import compute_advantages
 from rvpo_jax.types import Advantages
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ def audit(source: Any, other: Any = None, **options: Any) -> "Audit":
       source: a run folder, a file or folder of a trainer's log (Parquet, JSONL, CSV), or a frame
         in memory (Arrow, pandas, polars).
       other: a second log, compared with the first.
-      **options: how to read it, by the names of ``rvpo_jax.reward_logs.ReadOptions``: ``rewards``,
-        ``group``, ``step``, ``pass_at``, ``constraints``, ...; and ``risk_coef``, ``what_if`` and
+      **options: how to read it, by the names of ``rvpo_jax.auditing.read.ReadOptions``:
+        ``rewards``, ``group``, ``step``, ``pass_at``, ``constraints``, ...; and ``risk_coef``, ``what_if`` and
         ``redact`` of ``rvpo_jax.auditing.audit``.
 
     Returns:

@@ -257,7 +257,7 @@ def _load_run(workdir: Path) -> tuple[Any, Any, int]:
 
 
 def _eval(command: Eval) -> int:
-    from rvpo_jax.evaluate import evaluation_table, sample_held_out
+    from rvpo_jax.run.evaluate import evaluation_table, sample_held_out
 
     _check_positive("--num-prompts", command.num_prompts)
     _check_temperature(command.temperature)
@@ -270,7 +270,7 @@ def _eval(command: Eval) -> int:
 
 
 def _sample(command: Sample) -> int:
-    from rvpo_jax.evaluate import sample_held_out, sample_prompt, show_samples
+    from rvpo_jax.run.evaluate import sample_held_out, sample_prompt, show_samples
 
     _check_positive("--num", command.num)
     _check_temperature(command.temperature)
@@ -297,8 +297,8 @@ def _check_temperature(value: float | None) -> None:
 
 def _audit(command: Audit) -> int:
     from rvpo_jax.auditing import audit, check_condition
+    from rvpo_jax.auditing.read import ReadOptions
     from rvpo_jax.auditing.terminal import show_audit
-    from rvpo_jax.reward_logs import ReadOptions
 
     if len(command.logs) > 2:
         raise ValueError(
@@ -359,7 +359,7 @@ def _figure(command: Figure) -> int:
 
 
 def _doctor(command: Doctor) -> int:
-    from rvpo_jax.doctor import doctor
+    from rvpo_jax.run.doctor import doctor
 
     return doctor(Console())
 

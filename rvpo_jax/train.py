@@ -16,28 +16,28 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from rvpo_jax import parallel
 from rvpo_jax.auditing import audit
-from rvpo_jax.checkpoint import Checkpoints
+from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
 from rvpo_jax.data import PromptStream
-from rvpo_jax.diagnostics import channel_metrics
-from rvpo_jax.evaluate import Evaluation, pass_rates, sample_held_out
-from rvpo_jax.metrics import MetricsWriter, append_jsonl, read_metrics, truncate_jsonl
-from rvpo_jax.monitor import make_monitor
-from rvpo_jax.optim import make_optimizer
-from rvpo_jax.reports.run import plot_run, rate_table
-from rvpo_jax.reward_logs.writing import drop_rollouts, write_rollouts
+from rvpo_jax.data.tokenizer import render_messages
+from rvpo_jax.method.diagnostics import channel_metrics
+from rvpo_jax.method.live_audit import make_monitor
+from rvpo_jax.method.optim import make_optimizer
+from rvpo_jax.method.sampling import prompt_keys
+from rvpo_jax.method.schedules import make_risk_schedule
+from rvpo_jax.method.step import init_state, make_train_step
 from rvpo_jax.rewards import check_any_scored
-from rvpo_jax.run import Policy, Task, build_task
-from rvpo_jax.sampling import prompt_keys
-from rvpo_jax.schedules import make_risk_schedule
-from rvpo_jax.session import Stopped, progress, stop_requests
-from rvpo_jax.step import init_state, make_train_step
-from rvpo_jax.text import printable
-from rvpo_jax.tokenizer import render_messages
+from rvpo_jax.run import parallel
+from rvpo_jax.run.checkpoint import Checkpoints
+from rvpo_jax.run.console import Stopped, progress, stop_requests
+from rvpo_jax.run.evaluate import Evaluation, pass_rates, sample_held_out
+from rvpo_jax.run.metrics import MetricsWriter, append_jsonl, read_metrics, truncate_jsonl
+from rvpo_jax.run.rollout_log import drop_rollouts, write_rollouts
+from rvpo_jax.run.setup import Policy, Task, build_task
+from rvpo_jax.run.summary import plot_run, rate_table
+from rvpo_jax.run.workdir import check_workdir, run_header, write_config
 from rvpo_jax.types import Batch, Rollout, TrainState
-from rvpo_jax.workdir import check_workdir, run_header, write_config
 
 LOG = logging.getLogger(__name__)
 

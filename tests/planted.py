@@ -5,8 +5,8 @@
 
 import numpy as np
 
+from rvpo_jax.auditing.read import RewardLog
 from rvpo_jax.config import Channel
-from rvpo_jax.reward_logs import RewardLog
 
 CHANNELS = (
     Channel(name="correctness", low=0.0, high=5.0, pass_at=3.0),

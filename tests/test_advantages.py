@@ -12,8 +12,8 @@ import oracle
 import pytest
 from hypothesis import given, settings
 
-from rvpo_jax.advantages import compute_advantages, standardize, whiten
 from rvpo_jax.config import METHODS, AdvantageConfig, Channel
+from rvpo_jax.method.advantages import compute_advantages, standardize, whiten
 
 INF = float("inf")
 NAN = float("nan")

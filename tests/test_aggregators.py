@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
-from rvpo_jax import aggregators
-from rvpo_jax.aggregators import (
+from rvpo_jax.config import METHODS, AdvantageConfig
+from rvpo_jax.method import aggregators
+from rvpo_jax.method.aggregators import (
     level_softmin_aggregate,
     make_aggregator,
     mean_aggregate,
@@ -23,7 +24,6 @@ from rvpo_jax.aggregators import (
     sum_aggregate,
     variance_penalized_aggregate,
 )
-from rvpo_jax.config import METHODS, AdvantageConfig
 
 INF = float("inf")
 NAN = float("nan")

@@ -8,7 +8,7 @@ import pytest
 from planted import CHANNELS, make_log
 
 from rvpo_jax.auditing import cases, replay, rules, tables
-from rvpo_jax.diagnostics import POSITIVE
+from rvpo_jax.method.diagnostics import POSITIVE
 
 RULES = (*rules.base_rules(1.0, False), rules.parse_rule("variance:k=2"))
 METHODS = {

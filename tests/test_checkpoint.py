@@ -15,8 +15,8 @@ import numpy as np
 import optax
 import pytest
 
-from rvpo_jax import checkpoint
-from rvpo_jax.checkpoint import CheckpointError, Checkpoints
+from rvpo_jax.run import checkpoint
+from rvpo_jax.run.checkpoint import CheckpointError, Checkpoints
 from rvpo_jax.types import TrainState
 
 
@@ -248,7 +248,7 @@ def test_a_save_that_fails_in_the_background_is_reported(tmp_path, monkeypatch):
 _KILLED_WHILE_SAVING = """
     import os, pathlib, signal, sys, time
     import jax, jax.numpy as jnp
-    from rvpo_jax.checkpoint import Checkpoints
+    from rvpo_jax.run.checkpoint import Checkpoints
     from rvpo_jax.types import TrainState
 
     def state(step):  # noise does not compress: 64 MB on disk

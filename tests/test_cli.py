@@ -118,7 +118,7 @@ def test_a_workdir_that_cannot_be_used_is_refused(capsys, tmp_path):
 
 def test_a_workdir_with_another_config_is_refused_and_names_the_fields(capsys, tmp_path):
     from rvpo_jax.config import Config, OptimConfig
-    from rvpo_jax.workdir import write_config
+    from rvpo_jax.run.workdir import write_config
 
     stored = Config(seed=3, optim=OptimConfig(learning_rate=0.5), steps=7)
     write_config(stored, tmp_path)

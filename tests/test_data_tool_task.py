@@ -6,8 +6,8 @@ import re
 import pytest
 
 from rvpo_jax import rewards
+from rvpo_jax.data.tokenizer import ByteTokenizer
 from rvpo_jax.data.tool_task import PIECES, TOOLS, VALUES, ToolTask, demonstrate
-from rvpo_jax.tokenizer import ByteTokenizer
 
 EMBEDDED = [rewards.REWARDS[name] for name in rewards.EMBEDDED_REWARDS]
 

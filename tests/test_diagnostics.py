@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rvpo_jax import diagnostics
+from rvpo_jax.method import diagnostics
 
 NAN = float("nan")
 PASS_AT = jnp.array([1.0, 0.5])

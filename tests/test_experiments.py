@@ -8,7 +8,7 @@ import sys
 import pytest
 from test_architecture import ROOT
 
-from rvpo_jax.figures.evidence import read_expected
+from rvpo_jax.lab.evidence import read_expected
 
 FOLDER = ROOT / "experiments"
 # A folder with a config makes a claim; the others hold tools and examples.

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from rvpo_jax import losses
 from rvpo_jax.config import AdvantageConfig, LossConfig
-from rvpo_jax.step import init_state, make_train_step
+from rvpo_jax.method import losses
+from rvpo_jax.method.step import init_state, make_train_step
 from rvpo_jax.types import Batch
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import oracle
 import pytest
 
-from rvpo_jax import losses
+from rvpo_jax.method import losses
 
 INF = float("inf")
 NAN = float("nan")

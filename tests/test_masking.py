@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rvpo_jax import masking
+from rvpo_jax.method import masking
 
 EOS = 1
 

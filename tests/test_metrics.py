@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rvpo_jax.metrics import MetricsWriter, append_jsonl, read_metrics, truncate_jsonl
+from rvpo_jax.run.metrics import MetricsWriter, append_jsonl, read_metrics, truncate_jsonl
 
 
 def lines(path):

@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from rvpo_jax import parallel
 from rvpo_jax.config import AdvantageConfig
-from rvpo_jax.step import init_state, make_train_step
+from rvpo_jax.method.step import init_state, make_train_step
+from rvpo_jax.run import parallel
 from tests.toys import bigram_logprobs, bigram_params, ragged_batch
 
 

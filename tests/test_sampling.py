@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rvpo_jax import losses, parallel
+from rvpo_jax.method import losses
+from rvpo_jax.method.sampling import Decoder, filter_logits, make_sampler, prompt_keys
 from rvpo_jax.models.presets import architecture
 from rvpo_jax.models.transformer import Transformer, init_params
-from rvpo_jax.sampling import Decoder, filter_logits, make_sampler, prompt_keys
+from rvpo_jax.run import parallel
 
 EOS, PAD = 1, 0
 MODEL = Transformer(architecture("tiny", 12))

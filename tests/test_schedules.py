@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rvpo_jax.config import RiskScheduleConfig
-from rvpo_jax.schedules import make_risk_schedule
+from rvpo_jax.method.schedules import make_risk_schedule
 
 
 @pytest.mark.parametrize(

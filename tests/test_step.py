@@ -9,12 +9,13 @@ import numpy as np
 import optax
 import pytest
 
-from rvpo_jax import losses, parallel
-from rvpo_jax.advantages import compute_advantages
-from rvpo_jax.aggregators import mean_aggregate
 from rvpo_jax.config import AdvantageConfig, Channel, LossConfig, RiskScheduleConfig
-from rvpo_jax.schedules import make_risk_schedule
-from rvpo_jax.step import init_state, make_train_step
+from rvpo_jax.method import losses
+from rvpo_jax.method.advantages import compute_advantages
+from rvpo_jax.method.aggregators import mean_aggregate
+from rvpo_jax.method.schedules import make_risk_schedule
+from rvpo_jax.method.step import init_state, make_train_step
+from rvpo_jax.run import parallel
 from tests.toys import bigram_logprobs, bigram_params, ragged_batch
 
 SGD = optax.sgd(0.5)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvpo_jax.tokenizer import ByteTokenizer, Tokenizer, pad_prompts, render_messages
+from rvpo_jax.data.tokenizer import ByteTokenizer, Tokenizer, pad_prompts, render_messages
 
 PIECES = ("<tool_call>", "</tool_call>", "<", "tool", "é€", "\n\n", "a.b", "🤖")
 # Characters without lone surrogates, which UTF-8 cannot carry, mixed with the pieces.

@@ -28,9 +28,9 @@ from rvpo_jax.config import (
     ParallelConfig,
     RolloutConfig,
 )
-from rvpo_jax.metrics import read_metrics
+from rvpo_jax.run.metrics import read_metrics
+from rvpo_jax.run.workdir import check_workdir, differing_fields, write_config
 from rvpo_jax.train import NonFiniteError, restore_policy, train
-from rvpo_jax.workdir import check_workdir, differing_fields, write_config
 
 TINY = Config(
     steps=6,
@@ -137,7 +137,7 @@ def test_a_run_leaves_what_it_promises(finished):
 
 
 def test_every_metric_name_is_listed(finished):
-    from rvpo_jax import metrics
+    from rvpo_jax.run import metrics
 
     workdir, _ = finished
     channels = "|".join(("format", "tool_name", "arguments", "explanation", "brevity", "privacy"))
@@ -150,7 +150,7 @@ def test_every_metric_name_is_listed(finished):
 def test_the_warm_start_has_something_to_learn_and_to_neglect_in_every_channel(finished):
     workdir, _ = finished
     policy, _, _ = restore_policy(TINY, workdir)
-    from rvpo_jax.evaluate import pass_rates, sample_held_out
+    from rvpo_jax.run.evaluate import pass_rates, sample_held_out
 
     rates = pass_rates(policy.task, sample_held_out(policy, policy.initial_params(), 256))
     for name in policy.task.channel_names:
@@ -259,7 +259,7 @@ def test_kl_and_the_other_options_run_end_to_end(tmp_path):
 def test_the_audit_of_a_run_agrees_with_what_the_run_logged(finished):
     """Live metrics and the audit afterwards are two ways to the same numbers."""
     from rvpo_jax.auditing import replay, rules, tables
-    from rvpo_jax.reward_logs import read_log
+    from rvpo_jax.auditing.read import read_log
 
     workdir, _ = finished
     log = read_log(workdir)

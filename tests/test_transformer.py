@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rvpo_jax import losses
+from rvpo_jax.method import losses
 from rvpo_jax.models import transformer
 from rvpo_jax.models.presets import PRESETS, Architecture, architecture
 from rvpo_jax.models.transformer import Transformer, init_params

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rvpo_jax import losses
+from rvpo_jax.method import losses
 from rvpo_jax.types import Batch
 
 VOCAB = 7

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.lines import Line2D
 
-from rvpo_jax.figures.style import BLUE, GREEN, RED, new_figure, rule_style, save_figure, title
+from rvpo_jax.lab.style import BLUE, GREEN, RED, new_figure, rule_style, save_figure, title
 
 LINES = {"RVPO k=0.5": ":", "RVPO k=1": "-", "RVPO k=4": "--"}
 

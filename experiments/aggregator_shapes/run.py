@@ -15,13 +15,13 @@ sys.path.insert(0, str(HERE))
 import config  # noqa: E402
 from plot import plot  # noqa: E402
 
-from rvpo_jax.aggregators import (  # noqa: E402
+from rvpo_jax.lab.experiment import Outcome, run_experiment  # noqa: E402
+from rvpo_jax.method.aggregators import (  # noqa: E402
     mean_aggregate,
     min_aggregate,
     softmin_aggregate,
     variance_penalized_aggregate,
 )
-from rvpo_jax.figures.experiment import Outcome, run_experiment  # noqa: E402
 
 
 def aggregators() -> dict:

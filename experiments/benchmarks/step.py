@@ -15,12 +15,13 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from rvpo_jax import AdvantageConfig, Config, compute_advantages, parallel
-from rvpo_jax.aggregators import mean_aggregate, softmin_aggregate
-from rvpo_jax.optim import make_optimizer
-from rvpo_jax.run import Policy, build_task
-from rvpo_jax.sampling import prompt_keys
-from rvpo_jax.step import init_state, make_train_step
+from rvpo_jax import AdvantageConfig, Config, compute_advantages
+from rvpo_jax.method.aggregators import mean_aggregate, softmin_aggregate
+from rvpo_jax.method.optim import make_optimizer
+from rvpo_jax.method.sampling import prompt_keys
+from rvpo_jax.method.step import init_state, make_train_step
+from rvpo_jax.run import parallel
+from rvpo_jax.run.setup import Policy, build_task
 from rvpo_jax.train import make_batch
 
 

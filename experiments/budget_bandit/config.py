@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from rvpo_jax import AdvantageConfig
-from rvpo_jax.aggregators import softmin_aggregate
-from rvpo_jax.figures.worlds import World, budget_bandit
+from rvpo_jax.lab.worlds import World, budget_bandit
+from rvpo_jax.method.aggregators import softmin_aggregate
 
 
 def raw_softmin(scores: jax.Array, *, rewards: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rvpo_jax.figures.style import new_figure, rule_style, save_figure, title
+from rvpo_jax.lab.style import new_figure, rule_style, save_figure, title
 
 # What the panels with curves show; all rules are in the first one.
 SHOWN = ("GRPO", "GDPO", "RVPO k=1", "hard-min", "level soft-min 3")

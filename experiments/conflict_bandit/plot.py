@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rvpo_jax.figures.style import new_figure, rule_style, save_figure, title
+from rvpo_jax.lab.style import new_figure, rule_style, save_figure, title
 
 # RVPO is green for every k; the line tells the values apart.
 LINES = {"RVPO k=0.5": ":", "RVPO k=1": "-", "RVPO k=4": "--"}

@@ -14,10 +14,10 @@ sys.path.insert(0, str(HERE))
 import config  # noqa: E402
 from plot import plot  # noqa: E402
 
-from rvpo_jax.figures import worlds  # noqa: E402
-from rvpo_jax.figures.evidence import interval, paired, value_text  # noqa: E402
-from rvpo_jax.figures.experiment import Outcome, run_experiment  # noqa: E402
-from rvpo_jax.figures.training import outcomes, train_rules  # noqa: E402
+from rvpo_jax.lab import worlds  # noqa: E402
+from rvpo_jax.lab.evidence import interval, paired, value_text  # noqa: E402
+from rvpo_jax.lab.experiment import Outcome, run_experiment  # noqa: E402
+from rvpo_jax.lab.training import outcomes, train_rules  # noqa: E402
 
 BALANCED_ARM = 1
 

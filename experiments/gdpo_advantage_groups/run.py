@@ -18,7 +18,7 @@ import config  # noqa: E402
 from plot import plot  # noqa: E402
 
 from rvpo_jax import compute_advantages  # noqa: E402
-from rvpo_jax.figures.experiment import Outcome, run_experiment  # noqa: E402
+from rvpo_jax.lab.experiment import Outcome, run_experiment  # noqa: E402
 
 
 def all_groups(num_rollouts: int, num_rewards: int) -> np.ndarray:

@@ -14,8 +14,8 @@ sys.path.insert(0, str(HERE))
 import config  # noqa: E402
 from plot import plot  # noqa: E402
 
-from rvpo_jax.figures.evidence import interval, paired  # noqa: E402
-from rvpo_jax.figures.experiment import Outcome, run_experiment  # noqa: E402
+from rvpo_jax.lab.evidence import interval, paired  # noqa: E402
+from rvpo_jax.lab.experiment import Outcome, run_experiment  # noqa: E402
 
 # The sign that is better.
 CRITERIA = {"worst met": 1, "joint": 1, "quiet": -1}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rvpo_jax.figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, new_figure, save_figure, title
+from rvpo_jax.lab.style import BLACK, BLUE, GREEN, GREY, ORANGE, new_figure, save_figure, title
 
 SHARES = {"worst": "CPU time of the aggregator / H100 peak time of the step", "share": "FLOPs"}
 LOOKS = {"rubrics": (GREEN, "D"), "tool calling": (ORANGE, "s")}

@@ -17,8 +17,8 @@ from plot import plot  # noqa: E402
 from step import step_calls, time_calls  # noqa: E402
 
 from rvpo_jax import compute_advantages  # noqa: E402
-from rvpo_jax.figures.evidence import Value, interval  # noqa: E402
-from rvpo_jax.figures.experiment import Outcome, run_experiment  # noqa: E402
+from rvpo_jax.lab.evidence import Value, interval  # noqa: E402
+from rvpo_jax.lab.experiment import Outcome, run_experiment  # noqa: E402
 from rvpo_jax.models.presets import Architecture, architecture  # noqa: E402
 
 

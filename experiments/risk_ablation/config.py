@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rvpo_jax import AdvantageConfig
-from rvpo_jax.aggregators import variance_penalized_aggregate
-from rvpo_jax.figures.worlds import BUDGET_NEEDS, World, budget_bandit, conflict_bandit
+from rvpo_jax.lab.worlds import BUDGET_NEEDS, World, budget_bandit, conflict_bandit
+from rvpo_jax.method.aggregators import variance_penalized_aggregate
 
 
 def variance_of_k(scores: jax.Array, *, risk_coef: Any, where: jax.Array) -> jax.Array:

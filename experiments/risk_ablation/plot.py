@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rvpo_jax.figures.style import BLACK, BLUE, GREEN, OLIVE, PINK, new_figure, save_figure, title
+from rvpo_jax.lab.style import BLACK, BLUE, GREEN, OLIVE, PINK, new_figure, save_figure, title
 
 # Over time: soft minima from green to pink, the mean blue, as in the other figures.
 CURVES = {

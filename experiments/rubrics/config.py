@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rvpo_jax import AdvantageConfig, Channel
-from rvpo_jax.aggregators import variance_penalized_aggregate
-from rvpo_jax.figures.worlds import World, with_judge
+from rvpo_jax.lab.worlds import World, with_judge
+from rvpo_jax.method.aggregators import variance_penalized_aggregate
 
 # The axes of HealthBench, easy to hard by the paper's table, and the items of each at most.
 AXES = {

@@ -16,9 +16,9 @@ sys.path.insert(0, str(HERE))
 import config  # noqa: E402
 from plot import plot  # noqa: E402
 
-from rvpo_jax.figures.evidence import against, interval  # noqa: E402
-from rvpo_jax.figures.experiment import Outcome, run_experiment  # noqa: E402
-from rvpo_jax.figures.training import train_many  # noqa: E402
+from rvpo_jax.lab.evidence import against, interval  # noqa: E402
+from rvpo_jax.lab.experiment import Outcome, run_experiment  # noqa: E402
+from rvpo_jax.lab.training import train_many  # noqa: E402
 
 COLUMNS = ("score best", "score final", "kept", "worst axis", "all met")
 OTHER_COLUMNS = ("score best", "score final", "kept", "worst axis")

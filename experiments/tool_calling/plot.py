@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rvpo_jax.figures.style import new_figure, rule_style, save_figure, title
+from rvpo_jax.lab.style import new_figure, rule_style, save_figure, title
 
 
 def plot(results: dict, path: Path) -> None:

@@ -16,9 +16,9 @@ sys.path.insert(0, str(HERE))
 import config  # noqa: E402
 from plot import plot  # noqa: E402
 
-from rvpo_jax.figures.evidence import summarize  # noqa: E402
-from rvpo_jax.figures.experiment import Outcome, run_experiment  # noqa: E402
-from rvpo_jax.figures.language_runs import train_methods  # noqa: E402
+from rvpo_jax.lab.evidence import summarize  # noqa: E402
+from rvpo_jax.lab.experiment import Outcome, run_experiment  # noqa: E402
+from rvpo_jax.lab.language_runs import train_methods  # noqa: E402
 
 
 def reached(curve: np.ndarray, channel: str) -> float:

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rvpo_jax import losses
+from rvpo_jax.data.tokenizer import ByteTokenizer, pad_prompts
 from rvpo_jax.data.tool_task import PIECES, ToolTask, demonstrate
+from rvpo_jax.method import losses
+from rvpo_jax.models.params_io import STARTS, save_params
 from rvpo_jax.models.presets import architecture
 from rvpo_jax.models.transformer import Transformer, init_params
-from rvpo_jax.params_io import STARTS, save_params
-from rvpo_jax.tokenizer import ByteTokenizer, pad_prompts
 
 PROMPT_TOKENS, COMPLETION_TOKENS = 32, 48
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rvpo_jax.config import AdvantageConfig, Channel
-from rvpo_jax.figures.worlds import World, budget_rewards, table_rewards, with_judge
+from rvpo_jax.lab.worlds import World, budget_rewards, table_rewards, with_judge
 
 SLOTS = 18
 COMPLETIONS = 128  # per step, B * G, for every G

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from rvpo_jax.config import AdvantageConfig
-from rvpo_jax.figures.training import History, outcomes, train_many
+from rvpo_jax.lab.training import History, outcomes, train_many
 
 # Of the recorded points: what counts as the end, and as late.
 END_FRAC = 0.25

@@ -1,7 +1,8 @@
 """The audit: what the average of several rewards hides, in a log of any trainer.
 
 ``audit`` reads a log and returns an ``Audit``. The quantities are defined in
-``rvpo_jax.diagnostics`` and in words in ``definitions``; ``findings`` says when there is an alarm.
+``rvpo_jax.method.diagnostics`` and in words in ``definitions``; ``findings`` says when there is
+an alarm.
 """
 
 from rvpo_jax.auditing.audit import Audit, audit

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from rvpo_jax.auditing import cases, compare, findings, tables, trends
 from rvpo_jax.auditing.definitions import definition_rows
+from rvpo_jax.auditing.read import ReadOptions, RewardLog, read_log
 from rvpo_jax.auditing.replay import Replay, replay
 from rvpo_jax.auditing.rules import base_rules, parse_rule
-from rvpo_jax.reward_logs import ReadOptions, RewardLog, read_log
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,13 +58,13 @@ class Audit:
 
         A notebook draws them after ``%matplotlib inline``.
         """
-        from rvpo_jax.reports.audit_plots import make_figures
+        from rvpo_jax.auditing.page.plots import make_figures
 
         return make_figures(self.report)
 
     def to_html(self) -> str:
         """The self-contained page."""
-        from rvpo_jax.reports.audit_page import render_page
+        from rvpo_jax.auditing.page.page import render_page
 
         return render_page(self.report)
 

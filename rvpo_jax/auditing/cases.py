@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rvpo_jax.aggregators import softmin_aggregate
 from rvpo_jax.auditing.replay import BLOCK_ROWS, Replay, whitening_statistics
 from rvpo_jax.auditing.rules import Rule
 from rvpo_jax.auditing.tables import judged_channels, number
+from rvpo_jax.method.aggregators import softmin_aggregate
 
 MAX_CASES = 60
 PER_REASON = {"quiet": 36, "flip": 14, "pushed_down": 5, "dead_fail": 5}

@@ -4,7 +4,7 @@ from rvpo_jax.auditing.estimates import CONFIDENCE
 from rvpo_jax.auditing.findings import ERROR_RATE
 from rvpo_jax.auditing.tables import DEAD_FAIL_TOLERANCE
 from rvpo_jax.auditing.trends import REVERSAL_P, REVERSALS
-from rvpo_jax.diagnostics import POSITIVE
+from rvpo_jax.method.diagnostics import POSITIVE
 
 DEFINITIONS: dict[str, str] = {
     "group": (

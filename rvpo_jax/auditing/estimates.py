@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from rvpo_jax.figures import evidence
+from rvpo_jax.lab import evidence
 
 CONFIDENCE = 0.95
 

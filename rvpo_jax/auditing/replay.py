@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rvpo_jax import diagnostics
-from rvpo_jax.advantages import compute_advantages
+from rvpo_jax.auditing.read import RewardLog
 from rvpo_jax.auditing.rules import LOGGED, Rule
 from rvpo_jax.config import AdvantageConfig, Method
-from rvpo_jax.reward_logs import RewardLog
+from rvpo_jax.method import diagnostics
+from rvpo_jax.method.advantages import compute_advantages
 
 BLOCK_ROWS = 32768
 BLOCK_PAIRS = 2**23  # completions times pairs of channels that are looked at together

@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from rvpo_jax.text import printable
+from rvpo_jax.basics.text import printable
 
 STYLES = {
     "problem": "bold red",

@@ -1,0 +1,276 @@
+"""Reading a log: from what the user names to a ``RewardLog``."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from rvpo_jax.auditing.read.channels import make_channels
+from rvpo_jax.auditing.read.files import Found, find_parts, step_in_name
+from rvpo_jax.auditing.read.formats import (
+    Layout,
+    check_columns,
+    detect,
+    make_layout,
+    prepare_nemo,
+)
+from rvpo_jax.auditing.read.groups import (
+    Groups,
+    duplicate_notes,
+    group_by_key,
+    group_by_size,
+    group_notes,
+)
+from rvpo_jax.auditing.read.json_files import JsonPart
+from rvpo_jax.auditing.read.log import Note, ReadOptions, RewardLog, Tally, check, listing, shown
+from rvpo_jax.auditing.read.own_run import declared_fields, metadata_of, run_of
+from rvpo_jax.auditing.read.parts import NESTED, Kind, Part
+from rvpo_jax.auditing.read.store import Store
+from rvpo_jax.auditing.read.texts import to_text
+
+# Rows without a step are left out while they are fewer than this share; else all steps are.
+MAX_BAD_STEPS = 0.1
+Texts = list[tuple[str | None, str | None]]
+
+
+def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
+    """Reads the rewards of a log of any trainer; texts stay where they are.
+
+    Input that cannot be used is counted in the notes of the result, never dropped in silence.
+
+    Args:
+      source: A file (.parquet, .jsonl, .ndjson, .json, .csv; text also as .gz), a folder of such
+        files of one kind, the folder of a run of ours, or a table in memory: pyarrow, pandas,
+        polars, or anything with ``__arrow_c_stream__``.
+      options: How to read its columns; None: as the format says.
+
+    Returns:
+      The log. Rows without a step are left out, with a note, where most rows have one.
+
+    Raises:
+      ValueError: if there is nothing to read, no reward, no group of two, or an option names a
+        column or channel that does not exist.
+
+    >>> log = read_log({"prompt": ["a", "a"], "format": [0, 1], "tone": [0.5, 0.1]})
+    >>> [channel.name for channel in log.channels], log.group.tolist()
+    (['format', 'tone'], [0, 0])
+    """
+    options = options or ReadOptions()
+    found = find_parts(source, options.format)
+    about = metadata_of(found.parts)
+    parts, layout = _plan(found, options, about[-1] if about else {})
+    store = _read(parts, layout, found.tally)
+    lost = found.tally.notes()
+    check(
+        store.num_rows > 0,
+        f"the log {found.name} must have at least one row, got none.",
+        " ".join(note.text for note in lost) or "Check that the trainer wrote it.",
+    )
+    check_columns(layout, options, store.columns)
+    rows, step_notes = _select_rows(store)
+    names, rewards, reward_notes = _rewards(store, rows)
+    declared = declared_fields(about)
+    channels, assumed, channel_notes = make_channels(names, rewards, options, declared)
+    groups, grouping_notes = _group(store, rows, options)
+    completion = _take(store.key("completion"), rows.kept)
+    odd = duplicate_notes(groups, completion, rewards) if completion else []
+    advantage = store.advantages()[rows.kept]
+    method, risk_coef, run_notes = run_of(about)
+    return RewardLog(
+        name=found.name,
+        format=layout.format,
+        channels=channels,
+        rewards=rewards,
+        group=groups.group,
+        prompt=groups.prompt,
+        step=rows.step,
+        advantage=advantage if np.isfinite(advantage).any() else None,
+        method=method,
+        risk_coef=risk_coef,
+        assumed_pass=assumed,
+        notes=(
+            *found.notes,
+            *lost,
+            *run_notes,
+            *step_notes,
+            *reward_notes,
+            *channel_notes,
+            *grouping_notes,
+            *odd,
+            *_text_notes(store),
+        ),
+        read_texts=_text_reader(parts, layout, rows),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """The rows that are used."""
+
+    kept: np.ndarray | slice  # [N] int64 rows of the store, or all of them
+    step: np.ndarray | None  # [N] int64
+    part: np.ndarray  # [N] int64
+    place: np.ndarray  # [N] int64, in the part
+    ordinal: np.ndarray  # [N] int64, in the part
+
+
+def _plan(
+    found: Found, options: ReadOptions, about: dict[str, Any]
+) -> tuple[tuple[Part, ...], Layout]:
+    """The format, the parts as that format reads them, and the roles of the columns."""
+    parts, columns = found.parts, _known_columns(found.parts)
+    named = found.format if options.format == "auto" else options.format
+    format = named or detect(columns)
+    if format == "nemo":
+        parts = tuple(p.prepared(prepare_nemo) if isinstance(p, JsonPart) else p for p in parts)
+        columns = _known_columns(parts)
+    layout = make_layout(format, columns, options, about)
+    if all(part.fields() for part in parts):
+        check_columns(layout, options, columns)  # at once, not after minutes of reading
+    return parts, layout
+
+
+def _known_columns(parts: Sequence[Part]) -> list[str]:
+    """Columns of all headers; where files have none, of the first rows."""
+    columns = dict.fromkeys(name for part in parts for name in part.fields())
+    if not columns:
+        for part in parts:
+            chunk = next(part.chunks(lambda name, kind: True, Tally()), None)
+            if chunk is not None:
+                return list(chunk.names)
+    return list(columns)
+
+
+def _read(parts: Sequence[Part], layout: Layout, tally: Tally) -> Store:
+    """All numbers of all parts."""
+    store = Store(layout)
+    wants = _make_wants(layout)
+    for number, part in enumerate(parts):
+        kinds = dict(part.fields())
+        store.add_columns(kinds, number)
+        step = step_in_name(layout.format, part.name)
+        for chunk in part.chunks(wants, tally):
+            store.add(chunk, number, kinds, step)
+    return store
+
+
+def _make_wants(layout: Layout) -> Callable[[str, Kind], bool]:
+    roles = set(layout.roles().values())
+
+    def wants(name: str, kind: Kind) -> bool:
+        return name in roles or name in NESTED or layout.channel(name, kind) is not None
+
+    return wants
+
+
+def _select_rows(store: Store) -> tuple[_Rows, list[Note]]:
+    """The rows that are used, and their steps if enough of them have one."""
+    part, place, ordinal = store.places()
+    everything, notes = slice(None), []
+    found = store.steps()
+    if found is None:
+        text = "The log has no column with the training step, so nothing is said about time."
+        notes.append(Note(kind="no_step", count=store.num_rows, text=text))
+        return _Rows(everything, None, part, place, ordinal), notes
+    step, valid = found
+    bad = int((~valid).sum())
+    if bad >= MAX_BAD_STEPS * store.num_rows:
+        text = f"{bad} of {store.num_rows} rows have no integer step, so steps are not used."
+        notes.append(Note(kind="bad_step", count=bad, text=text))
+        return _Rows(everything, None, part, place, ordinal), notes
+    if bad:
+        text = f"{bad} of {store.num_rows} rows have no integer step and are left out."
+        notes.append(Note(kind="bad_step", count=bad, text=text))
+    kept = np.flatnonzero(valid) if bad else everything
+    return _Rows(kept, step[kept], part[kept], place[kept], ordinal[kept]), notes
+
+
+def _rewards(store: Store, rows: _Rows) -> tuple[list[str], np.ndarray, list[Note]]:
+    """Channel names, ``[N, M]`` rewards, and notes."""
+    chosen = store.chosen()
+    columns = [store.candidates[name].column(store.num_rows)[rows.kept] for name in chosen]
+    scored = [index for index, column in enumerate(columns) if np.isfinite(column).any()]
+    found = listing(store.columns)
+    check(
+        len(scored) > 0,
+        f"the log must have a reward column with numbers, got the columns {found}.",
+        "Name the columns of the rewards with --rewards.",
+    )
+    chosen = [chosen[index] for index in scored]
+    names = store.channel_names(chosen)
+    rewards = np.stack([columns[index] for index in scored], axis=1)
+    return names, rewards, store.column_notes(chosen, names)
+
+
+def _group(store: Store, rows: _Rows, options: ReadOptions) -> tuple[Groups, list[Note]]:
+    """The groups, by the options or by what the log has."""
+    layout = store.layout
+    prompt = store.key("prompt_key") or store.key("prompt")
+    key = store.key("group") or prompt
+    prompt = _take(prompt or (None if options.group_size else key), rows.kept)
+    notes = []
+    if options.group_size:
+        groups = group_by_size(options.group_size, rows.step, rows.part, rows.ordinal, prompt)
+        means = f"blocks of --group-size {options.group_size} rows"
+    else:
+        key = _take(key, rows.kept)
+        if key is None or prompt is None:
+            raise ValueError(
+                "the log must say which completions belong to one prompt, got the columns "
+                f"{listing(store.columns)}.\n  Name the column of the prompt with --group, or give "
+                "--group-size if the completions of a prompt follow each other."
+            )
+        groups = group_by_key(key, rows.step, prompt)
+        means = f"equal values of {shown(layout.group or layout.prompt)}"
+        if store.key("group") is None or (layout.format == "columns" and not options.group):
+            when = "at the same step" if rows.step is not None else "anywhere in the log"
+            text = (
+                f"A group is the rows with the same {shown(layout.group or layout.prompt)} {when}."
+            )
+            count = int(groups.group.max()) + 1
+            notes.append(Note(kind="assumed_group", count=count, text=text))
+    count = int(groups.group.max()) + 1
+    check(
+        count < len(groups.group),
+        f"a group must have two completions, got {count} group(s) of one row by {means}.",
+        "Name another column with --group, or give --group-size if the completions of a prompt "
+        "follow each other.",
+    )
+    return groups, notes + group_notes(groups, rows.step is not None)
+
+
+def _take(
+    key: tuple[np.ndarray, np.ndarray] | None, kept: np.ndarray | slice
+) -> tuple[np.ndarray, np.ndarray] | None:
+    return None if key is None else (key[0][kept], key[1][kept])
+
+
+def _text_notes(store: Store) -> list[Note]:
+    absent = [role for role in ("prompt", "completion") if store.key(role) is None]
+    if not absent:
+        return []
+    text = f"The log has no {' and no '.join(absent)} texts, so cases are shown without them."
+    return [Note(kind="no_text", count=store.num_rows, text=text)]
+
+
+def _text_reader(
+    parts: Sequence[Part], layout: Layout, rows: _Rows
+) -> Callable[[Sequence[int]], Texts]:
+    """The function that fetches texts of rows, reading each file at most once."""
+    names = [name for name in (layout.prompt, layout.completion) if name is not None]
+
+    def read_texts(wanted: Sequence[int]) -> Texts:
+        index = np.asarray(wanted, np.int64)
+        texts: dict[int, tuple[str | None, str | None]] = {}
+        for number in np.unique(rows.part[index]).tolist():
+            inside = np.unique(index[rows.part[index] == number])
+            found = parts[number].pick(rows.place[inside].tolist(), names)
+            for row, columns in zip(inside.tolist(), found, strict=False):
+                texts[row] = (
+                    to_text(columns.get(layout.prompt)),
+                    to_text(columns.get(layout.completion)),
+                )
+        return [texts.get(row, (None, None)) for row in index.tolist()]
+
+    return read_texts

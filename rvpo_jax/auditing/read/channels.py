@@ -1,0 +1,104 @@
+"""Reward channels from the numbers of a log: range and threshold, declared or observed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rvpo_jax.auditing.read.log import Note, ReadOptions, check, listing, shown
+from rvpo_jax.config import Channel
+
+
+def make_channels(
+    names: Sequence[str],
+    rewards: np.ndarray,
+    options: ReadOptions,
+    declared: Mapping[str, Mapping[str, Any]],
+) -> tuple[tuple[Channel, ...], frozenset[str], list[Note]]:
+    """Channels that hold whatever the data is, and notes on what was assumed.
+
+    Args:
+      names: M names.
+      rewards: ``[N, M]`` float32, NaN where not scored; at least one number per channel.
+      options: ``pass_at`` and ``constraints``.
+      declared: Name to the fields of a channel, as a run of ours wrote them.
+
+    Returns:
+      M channels; those whose pass_at was assumed; notes of kinds assumed_pass, bad_metadata and
+      constant_channel.
+
+    Raises:
+      ValueError: if an option names a channel that does not exist.
+    """
+    for option, given in (("pass", options.pass_at), ("constraint", options.constraints)):
+        unknown = [name for name in given if name not in names]
+        check(
+            not unknown,
+            f"--{option} must name channels of the log, got {listing(unknown)}.",
+            f"Its channels are: {listing(names)}.",
+        )
+    channels, assumed, notes = [], set(), []
+    for name, column in zip(names, rewards.T, strict=True):
+        values = column[np.isfinite(column)]
+        own = _declared_channel(name, declared)
+        if name in declared and own is None:
+            text = f"The declared range of {shown(name)} is not valid; the observed one is used."
+            notes.append(Note(kind="bad_metadata", count=1, text=text))
+        if values.min() == values.max():
+            text = f"{shown(name)} is {values[0]:g} in all {len(values)} completions it scored."
+            notes.append(Note(kind="constant_channel", count=len(values), text=text))
+        if own is None and name not in options.pass_at:
+            assumed.add(name)
+            text = f"{shown(name)} counts as met from {_assumed_pass(values):.6g} on: assumed."
+            notes.append(Note(kind="assumed_pass", count=1, text=text))
+        channels.append(_make_channel(name, values, options, own))
+    return tuple(channels), frozenset(assumed), notes
+
+
+def _make_channel(
+    name: str, values: np.ndarray, options: ReadOptions, own: Channel | None
+) -> Channel:
+    """A valid channel: as declared, the options first, else as observed."""
+    low, high = float(values.min()), float(values.max())
+    if own is not None:
+        low, high = own.low, own.high
+    if name in options.pass_at:
+        pass_at = _as_float32(options.pass_at[name])
+    else:
+        pass_at = own.pass_at if own is not None else _assumed_pass(values)
+    if not low < pass_at:  # everything is met: the range is as wide as that needs
+        low = 0.0 if pass_at > 0 else pass_at - max(1.0, -pass_at)
+    high = max(high, pass_at)
+    declared_constraint = own is not None and own.kind == "constraint"
+    if name in options.constraints or declared_constraint:
+        return Channel(name=name, low=low, high=high, pass_at=pass_at, kind="constraint")
+    return Channel(name=name, low=low, high=high, pass_at=pass_at)
+
+
+def _as_float32(value: float) -> float:
+    """Rounded as rewards are, so that 0.7 >= 0.7 holds in either precision."""
+    return float(np.float32(value))
+
+
+def _assumed_pass(values: np.ndarray) -> float:
+    """The larger of two values, a constant itself if positive, else the middle of the range."""
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        # A constant that is 0 or negative counts as failed.
+        return high if high > 0 else 1.0 if high == 0 else 0.0
+    if np.all((values == low) | (values == high)):
+        return high
+    return _as_float32((low + high) / 2)
+
+
+def _declared_channel(name: str, declared: Mapping[str, Mapping[str, Any]]) -> Channel | None:
+    """The channel as declared, if it is valid."""
+    fields = declared.get(name, {})
+    try:
+        low, high, pass_at = (float(fields[key]) for key in ("low", "high", "pass_at"))
+        kind = fields.get("kind", "quality")
+        rounded = _as_float32(pass_at)
+        pass_at = rounded if low < rounded <= high else pass_at
+        return Channel(name=name, low=low, high=high, pass_at=pass_at, kind=kind)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None

@@ -1,0 +1,107 @@
+"""Files that are written as a whole or not at all, and values that JSON can hold."""
+
+import contextlib
+import errno
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rvpo_jax.basics.refusals import Failure
+
+
+class WriteError(Failure):
+    """A file could not be written; what was there before is intact."""
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends well.
+
+    Args:
+      path: The file; its folder exists.
+
+    Yields:
+      The path to write to, with the suffix of ``path``. It is removed when the block raises.
+
+    Raises:
+      WriteError: when the disk is full or the folder cannot be written to, naming the path.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def cannot_write(path: str | Path, error: OSError) -> WriteError:
+    """The one message for a file that could not be written.
+
+    Args:
+      path: The file.
+      error: What the system said.
+
+    Returns:
+      The error to raise.
+    """
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    reason = "the disk is full" if full else error.strerror or str(error)
+    remedy = "Free some space" if full else "Make its folder writable"
+    return WriteError(f"{path} could not be written: {reason}.\n  {remedy}, then start again.")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text as UTF-8, as a whole or not at all.
+
+    Args:
+      path: The file; its folder exists.
+      text: The content.
+
+    Raises:
+      WriteError: when it could not be written.
+    """
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Strict JSON, in ASCII: a lone surrogate that a policy wrote has no UTF-8 form.
+
+    Args:
+      value: See ``jsonable``.
+      indent: Spaces per level; None: one line.
+
+    Returns:
+      The text, without a line feed at the end.
+
+    >>> to_json({"loss": float("nan")})
+    '{"loss": null}'
+    """
+    return json.dumps(jsonable(value), indent=indent, allow_nan=False)
+
+
+def jsonable(value: Any) -> Any:
+    """The value in JSON's types: arrays become lists, a float that is not finite None.
+
+    Args:
+      value: Mappings, sequences, NumPy or JAX arrays and scalars, Python's own values.
+
+    Returns:
+      Nested dicts and lists.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy and JAX, scalars too
+        return jsonable(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

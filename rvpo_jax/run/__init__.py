@@ -1,0 +1,1 @@
+"""A run and its folder: setup, devices, checkpoints, metrics, logs, evaluation."""

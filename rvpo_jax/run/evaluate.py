@@ -1,0 +1,225 @@
+"""Held-out evaluation: one sampled completion per prompt, per-channel rates with intervals.
+
+``N`` prompts, ``M`` reward channels.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from rvpo_jax.basics.text import printable
+from rvpo_jax.data.tokenizer import render_messages
+from rvpo_jax.method.diagnostics import joint_pass
+from rvpo_jax.method.sampling import prompt_keys
+from rvpo_jax.run.setup import Policy, Task
+from rvpo_jax.run.summary import rate_text
+
+ALL_MET = "all channels met"
+EVAL_STREAM = 2**31 - 1  # the fold of the run's key that evaluations sample with
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rate:
+    """A share of completions with its 95 % Wilson interval."""
+
+    rate: float
+    low: float
+    high: float
+    count: int  # completions that it is a share of
+
+
+def wilson(passed: np.ndarray) -> Rate:
+    """Share of True with its 95 % Wilson interval.
+
+    Args:
+      passed: ``[N]`` bool, independent trials.
+
+    Returns:
+      The rate; NaN with the interval [0, 1] where there are none.
+
+    >>> wilson(np.array([True] * 8 + [False] * 2))
+    Rate(rate=0.8, low=0.490, high=0.943, count=10)
+    """
+    if passed.size == 0:
+        return Rate(rate=float("nan"), low=0.0, high=1.0, count=0)
+    interval = stats.binomtest(int(passed.sum()), passed.size).proportion_ci(method="wilson")
+    return Rate(
+        rate=float(passed.mean()),
+        low=float(interval.low),
+        high=float(interval.high),
+        count=passed.size,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Completions of held-out prompts and what they scored."""
+
+    examples: Sequence[Mapping]  # N rows
+    texts: Sequence[str]  # N completions
+    rewards: np.ndarray  # [N, M] float32
+    where: np.ndarray  # [N, M] bool
+    lengths: np.ndarray  # [N] tokens
+
+
+def sample_held_out(
+    policy: Policy, params: Any, num_prompts: int, *, temperature: float | None = None
+) -> Evaluation:
+    """Samples one completion for each of the first held-out prompts and scores it.
+
+    The same random numbers at every call, so that two evaluations differ by the policy alone.
+
+    Args:
+      policy: the run's policy.
+      params: parameter tree.
+      num_prompts: N at most; fewer where there are fewer held-out prompts.
+      temperature: other than that of the rollouts; 0 takes the most likely token.
+
+    Returns:
+      The evaluation.
+    """
+    task, config = policy.task, policy.config
+    num_prompts = min(num_prompts, len(task.held_out))
+    chunk = config.rollout.num_prompts
+    sample = policy.sampler(1, temperature)
+    keys = prompt_keys(jax.random.key(config.seed), EVAL_STREAM, -(-num_prompts // chunk) * chunk)
+    examples: list[Mapping] = [task.held_out[index] for index in range(num_prompts)]
+    texts: list[str] = []
+    lengths: list[np.ndarray] = []
+    for start in range(0, num_prompts, chunk):
+        part = examples[start : start + chunk]
+        # The last chunk is filled up with its first prompt: one shape, one compilation.
+        filled = [*part, *part[:1] * (chunk - len(part))]
+        rollout = sample(params, *task.encode_batch(filled), keys[start : start + chunk])
+        texts += task.decode_batch(rollout)[: len(part)]
+        lengths.append(np.asarray(rollout.completion_mask).sum(-1)[: len(part), 0])
+    scores = task.score(texts, examples)
+    return Evaluation(
+        examples=examples,
+        texts=texts,
+        rewards=scores.rewards,
+        where=scores.where,
+        lengths=np.concatenate(lengths),
+    )
+
+
+def pass_rates(task: Task, evaluation: Evaluation) -> dict[str, Rate]:
+    """Pass rate of each channel where it applies, and of all channels at once.
+
+    Args:
+      task: names and thresholds of the channels.
+      evaluation: rewards of N completions.
+
+    Returns:
+      Rates by channel name; ``all channels met`` comes last.
+    """
+    rewards, where = evaluation.rewards, evaluation.where
+    rates = {
+        name: wilson(rewards[where[:, index], index] >= task.pass_at[index])
+        for index, name in enumerate(task.channel_names)
+    }
+    joint = joint_pass(*map(jnp.asarray, (rewards, where, task.pass_at)))
+    rates[ALL_MET] = wilson(np.asarray(joint))
+    return rates
+
+
+def sample_prompt(
+    policy: Policy, params: Any, prompt: str, num: int, *, temperature: float | None = None
+) -> Evaluation:
+    """Samples completions of one prompt of the user's; nothing is scored.
+
+    Args:
+      policy: the run's policy.
+      params: parameter tree.
+      prompt: the text.
+      num: N completions.
+      temperature: other than that of the rollouts; 0 takes the most likely token.
+
+    Returns:
+      The evaluation, all of ``where`` False.
+
+    Raises:
+      ValueError: if the prompt is empty or too long.
+    """
+    task = policy.task
+    length = len(task.encode(prompt))
+    if not 0 < length <= task.prompt_tokens:
+        raise ValueError(
+            f"--prompt must have 1 to {task.prompt_tokens} tokens, the widest prompt of this run, "
+            f"got {length}.\n  Shorten it, or train with longer prompts."
+        )
+    num_rows = -(-num // len(policy.devices)) * len(policy.devices)
+    keys = prompt_keys(jax.random.key(policy.config.seed), EVAL_STREAM, num_rows)
+    example = {"prompt": prompt}
+    rollout = policy.sampler(1, temperature)(params, *task.encode_batch([example] * num_rows), keys)
+    shape = (num, len(task.channels))
+    return Evaluation(
+        examples=[example] * num,
+        texts=task.decode_batch(rollout)[:num],
+        rewards=np.zeros(shape, np.float32),
+        where=np.zeros(shape, bool),
+        lengths=np.asarray(rollout.completion_mask).sum(-1)[:num, 0],
+    )
+
+
+def evaluation_table(task: Task, evaluation: Evaluation, step: int) -> Table:
+    """Mean and pass rate of every channel.
+
+    Args:
+      task: names of the channels.
+      evaluation: rewards of N completions.
+      step: of the checkpoint.
+
+    Returns:
+      A rich table.
+    """
+    table = Table(
+        title=f"Step {step}, {len(evaluation.texts)} held-out prompts, 95 % intervals",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    for name in ("channel", "kind", "pass at", "mean", "pass rate"):
+        table.add_column(name, justify="right" if name in ("mean", "pass rate") else "left")
+    rates = pass_rates(task, evaluation)
+    for index, channel in enumerate(task.channels):
+        scored = evaluation.where[:, index]
+        mean = f"{evaluation.rewards[scored, index].mean():.3f}" if scored.any() else "-"
+        mark = f"{channel.pass_at:g} of {channel.low:g}..{channel.high:g}"
+        rate = rate_text(dataclasses.asdict(rates[channel.name]))
+        table.add_row(channel.name, channel.kind, mark, mean, rate)
+    table.add_section()
+    table.add_row(ALL_MET, "", "", "", rate_text(dataclasses.asdict(rates[ALL_MET])))
+    return table
+
+
+def show_samples(task: Task, evaluation: Evaluation, console: Console) -> None:
+    """Prints completions with their channel values; text from a policy is shown escaped.
+
+    Args:
+      task: names of the channels.
+      evaluation: N completions.
+      console: where to print.
+    """
+    for index, (example, text) in enumerate(
+        zip(evaluation.examples, evaluation.texts, strict=True)
+    ):
+        console.rule(f"{index + 1}", align="left")
+        console.print(
+            printable(render_messages(example["prompt"]).rstrip()), style="dim", markup=False
+        )
+        console.print(printable(text), markup=False, highlight=False)
+        values = [
+            f"{name} {evaluation.rewards[index, place]:g}"
+            for place, name in enumerate(task.channel_names)
+            if evaluation.where[index, place]
+        ]
+        if values:
+            console.print("  ".join(values), style="bold", highlight=False)

@@ -1,0 +1,37 @@
+"""Which trainings an experiment starts, in what order, and what it reads of them."""
+
+import json
+
+from rvpo_jax import AdvantageConfig, Config
+from rvpo_jax.lab import language_runs
+
+
+def test_a_sweep_cut_short_is_balanced_and_what_is_kept_is_said(tmp_path, monkeypatch, capsys):
+    trained = []
+
+    def train(config, workdir, console):  # stands for minutes of training; writes what it writes
+        del console
+        trained.append((config.advantage.method, config.seed, config.steps, workdir.name))
+        workdir.mkdir(parents=True, exist_ok=True)
+        row = {"step": 0, "reward/a/mean": float(config.seed)}
+        (workdir / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+        rates = [{"step": 3 * i, "rates": {"a": {"rate": i / 2}}} for i in range(2)]
+        (workdir / "evals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rates))
+
+    monkeypatch.setattr(language_runs, "train", train)
+    methods = {"GDPO": AdvantageConfig(method="gdpo"), "RVPO k=1": AdvantageConfig(method="rvpo")}
+    runs = language_runs.train_methods(Config(steps=3), (7, 2), tmp_path, methods)
+    assert trained == [
+        ("gdpo", 7, 3, "GDPO-7"),
+        ("rvpo", 7, 3, "RVPO_k1-7"),
+        ("gdpo", 2, 3, "GDPO-2"),
+        ("rvpo", 2, 3, "RVPO_k1-2"),
+    ]
+    assert [run.rows[0]["reward/a/mean"] for run in runs["RVPO k=1"]] == [7.0, 2.0]
+    assert runs["GDPO"][0].rates(0) == {"a": 0.0}
+    assert runs["GDPO"][0].rates() == {"a": 0.5}
+    assert "kept" not in capsys.readouterr().out
+    language_runs.train_methods(Config(steps=3), (2,), tmp_path, methods)
+    assert capsys.readouterr().out.count("finished before and kept") == 2
+    language_runs.train_methods(Config(steps=5), (2,), tmp_path, methods)  # goes on
+    assert "kept" not in capsys.readouterr().out
