@@ -22,8 +22,8 @@ def audit(source: Any, other: Any = None, **options: Any) -> "Audit":
         in memory (Arrow, pandas, polars).
       other: a second log, compared with the first.
       **options: how to read it, by the names of ``rvpo_jax.auditing.read.ReadOptions``:
-        ``rewards``, ``group``, ``step``, ``pass_at``, ``constraints``, ...; and ``risk_coef``, ``what_if`` and
-        ``redact`` of ``rvpo_jax.auditing.audit``.
+        ``rewards``, ``group``, ``step``, ``pass_at``, ``constraints``, ...; and
+        ``risk_coef``, ``what_if`` and ``redact`` of ``rvpo_jax.auditing.audit``.
 
     Returns:
       An ``Audit`` with ``sentences``, ``tables``, ``figures``, ``report`` and ``save(folder)``; in

@@ -155,20 +155,28 @@ def test_a_module_keeps_to_its_layer_and_names_only_what_it_owns(name):
 @pytest.mark.parametrize(
     ("name", "source", "problem"),
     [
-        pytest.param("losses", "import flax", "imports flax", id="library of another layer"),
-        pytest.param("losses", "import optax", "imports optax", id="optax outside schedules"),
+        pytest.param("method.losses", "import flax", "imports flax", id="library of another layer"),
+        pytest.param(
+            "method.losses", "import optax", "imports optax", id="optax outside schedules"
+        ),
         pytest.param("config", "import numpy", "imports numpy", id="config beyond stdlib"),
         pytest.param(
-            "losses",
+            "method.losses",
             "def f():\n  from rvpo_jax.method.step import x",
             "(layer 1)",
             id="in a function",
         ),
-        pytest.param("step", "from rvpo_jax import metrics", "(layer 2)", id="from the package"),
-        pytest.param("step", "from rvpo_jax import __version__", "__init__", id="the package"),
-        pytest.param("step", "from rvpo_jax.models import hf", "(layer 2)", id="listed submodule"),
-        pytest.param("metrics", "import rvpo_jax.train", "(layer 3)", id="a program"),
-        pytest.param("metrics", "import rvpo_jax.data.tokenizer", "sideways", id="sideways"),
+        pytest.param(
+            "method.step", "from rvpo_jax import metrics", "(layer 2)", id="from the package"
+        ),
+        pytest.param(
+            "method.step", "from rvpo_jax import __version__", "__init__", id="the package"
+        ),
+        pytest.param(
+            "method.step", "from rvpo_jax.models import hf", "(layer 2)", id="listed submodule"
+        ),
+        pytest.param("run.metrics", "import rvpo_jax.train", "(layer 3)", id="a program"),
+        pytest.param("run.metrics", "import rvpo_jax.data.tokenizer", "sideways", id="sideways"),
         pytest.param("data.rows", "import rvpo_jax.rewards", "sideways", id="sideways in package"),
         pytest.param("train", "import rvpo_jax.integrations", "integrations", id="integrations"),
         pytest.param("novelty", "", "has no layer", id="not listed"),
@@ -179,7 +187,7 @@ def test_a_module_keeps_to_its_layer_and_names_only_what_it_owns(name):
         ),
         pytest.param("train", "import importlib as i\ni.import_module('tyro')", "cli", id="string"),
         pytest.param("train", "import jax\njax.pmap(f)", "only parallel", id="pmap"),
-        pytest.param("step", "from jax.sharding import Mesh", "only parallel", id="Mesh"),
+        pytest.param("method.step", "from jax.sharding import Mesh", "only parallel", id="Mesh"),
         pytest.param("train", "import jax\njax.distributed.x()", "only parallel", id="distributed"),
     ],
 )

@@ -317,3 +317,6 @@ def _sum_then_standardize(
     share = jnp.where(live, channel_std / jnp.where(live, std, 1.0), 0.0)
     aggregate = deviation / jnp.where(live, std + config.eps, 1.0)
     return aggregate[..., 0], jnp.where(where, share, 0.0)
+
+
+WHITENINGS: dict[str, Any] = {"batch": None, "token": None, "group": None, "none": None}

@@ -174,3 +174,8 @@ def importance_weights(
     """
     log_ratio = log_ratios(trainer_logprobs, sampler_logprobs, completion_mask)
     return jax.lax.stop_gradient(jnp.minimum(jnp.exp(log_ratio), cap))
+
+
+OBJECTIVES = dict.fromkeys(("clipped", "gspo", "cispo", "dr_grpo", "reinforce"))
+KL_ESTIMATORS = dict.fromkeys(("k1", "k2", "k3"))
+DENOMINATORS = dict.fromkeys(("token", "sequence", "constant"))

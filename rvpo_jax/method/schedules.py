@@ -49,3 +49,6 @@ def make_risk_schedule(
     else:
         schedule = optax.constant_schedule(risk_coef)
     return lambda step: jnp.asarray(schedule(step), jnp.float32)
+
+
+SCHEDULES = dict.fromkeys(("constant", "linear", "cosine", "piecewise"))
