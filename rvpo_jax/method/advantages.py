@@ -19,6 +19,7 @@ from rvpo_jax.method.rules import (
     Method,
     RuleOutput,
     apply_rule,
+    check_state,
     init_rule,
     method_of,
     own_weights,
@@ -110,15 +111,17 @@ def compute_advantages(
         "eps": config.eps,
     }
     method = method_of(config.method, METHODS)
-    state = init_rule(method, raw.shape[-1]) if rule_state is None else rule_state
-    out = apply_rule(method, scores, state, available)
+    if rule_state is None:
+        rule_state = init_rule(method, raw.shape[-1])
+    check_state(method, rule_state, raw.shape[-1])
+    out = apply_rule(method, scores, rule_state, available)
     scored = jnp.any(mask, axis=-1)
     _check_finite(out.aggregate, scored, config.method)
     keep = scored if out.keep is None else scored & out.keep
     result = Advantages(
         advantages=_finish(out, keep, config, available["lengths"]),
         scores=scores,
-        weights=_weights(method, scores, state, available, with_weights),
+        weights=_weights(method, scores, rule_state, available, with_weights),
         aggregate=out.aggregate,
         live=live,
         keep=keep,

@@ -137,6 +137,26 @@ def init_rule(method: Method, num_channels: int) -> Any:
     return method.rule.init(num_channels) if isinstance(method.rule, Rule) else ()
 
 
+def check_state(method: Method, rule_state: Any, num_channels: int) -> None:
+    """Refuses a memory that belongs to another rule.
+
+    Args:
+      method: the rule's record.
+      rule_state: what came.
+      num_channels: M.
+
+    Raises:
+      ValueError: if ``init_rule`` makes another tree.
+    """
+    expected = jax.eval_shape(lambda: init_rule(method, num_channels))
+    if str(jax.tree.structure(expected)) != str(jax.tree.structure(rule_state)):
+        raise Refusal(
+            f"rule_state must be what {rule_name(method.rule)} made, a tree "
+            f"{jax.tree.structure(expected)}, got {jax.tree.structure(rule_state)}.",
+            "A train step needs init_state(..., rule=RULE, num_channels=M).",
+        )
+
+
 def apply_rule(
     method: Method, scores: jax.Array, rule_state: Any, available: Mapping[str, Any]
 ) -> RuleOutput:
@@ -175,8 +195,7 @@ def apply_rule(
     if given != returned:
         raise Refusal(
             f"rule {name} must return a state like the one it was given, {given}, got {returned}.",
-            "Its init and its apply must agree; a run needs init_state(..., rule=RULE, "
-            "num_channels=M).",
+            "Its init and its apply must agree.",
         )
     return dataclasses.replace(out, aggregate=jnp.asarray(out.aggregate, jnp.float32))
 
