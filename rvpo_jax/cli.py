@@ -257,7 +257,7 @@ def _load_run(workdir: Path) -> tuple[Any, Any, int]:
 
 
 def _eval(command: Eval) -> int:
-    from rvpo_jax.run.evaluate import evaluation_table, evaluate_held_out
+    from rvpo_jax.run.evaluate import evaluate_held_out, evaluation_table
 
     _check_positive("--num-prompts", command.num_prompts)
     _check_temperature(command.temperature)

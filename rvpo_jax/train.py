@@ -21,9 +21,9 @@ from rvpo_jax.run.restore import start_or_resume
 from rvpo_jax.run.setup import Run, build_run
 from rvpo_jax.run.stopping import Stopped, stop_requests
 from rvpo_jax.run.workdir import check_workdir, write_config
-from rvpo_jax.types import Batch, TrainState
+from rvpo_jax.types import Batch, Rollout, TrainState
 
-__all__ = ["NonFiniteError", "Stopped", "train"]
+__all__ = ["NonFiniteError", "Stopped", "make_batch", "train"]
 
 
 def train(config: Config, workdir: Path, console: Console | None = None) -> TrainState:
@@ -99,19 +99,33 @@ def _sample_and_score(
     laps.lap("rollout")
     texts = task.decode_batch(rollout)
     scores = task.score(texts, examples)
-    groups = (*rollout.completions.shape[:2], len(task.channels))
-    batch = Batch(
+    batch = make_batch(rollout, scores.rewards, scores.where)
+    laps.lap("reward")
+    return Sampled(
+        examples=examples, texts=texts, batch=batch, truncated=rollout.truncated, scores=scores
+    )
+
+
+def make_batch(rollout: Rollout, rewards: Any, where: Any) -> Batch:
+    """Joins a rollout with its rewards.
+
+    Args:
+      rollout: B prompts with G completions each.
+      rewards: ``[B * G, M]`` float32.
+      where: ``[B * G, M]`` bool.
+
+    Returns:
+      The batch.
+    """
+    groups = (*rollout.completions.shape[:2], -1)
+    return Batch(
         prompts=rollout.prompts,
         prompt_mask=rollout.prompt_mask,
         completions=rollout.completions,
         completion_mask=rollout.completion_mask,
         old_logprobs=rollout.logprobs,
-        rewards=scores.rewards.reshape(groups),
-        where=scores.where.reshape(groups),
-    )
-    laps.lap("reward")
-    return Sampled(
-        examples=examples, texts=texts, batch=batch, truncated=rollout.truncated, scores=scores
+        rewards=rewards.reshape(groups),
+        where=where.reshape(groups),
     )
 
 

@@ -5,6 +5,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +33,8 @@ def make_live_audit(config: AdvantageConfig, channels: Sequence[Channel]) -> Cal
       channels: M channels.
 
     Returns:
-      The function. Its arguments are the step's ``Advantages``, rewards ``[B, G, M]`` float32, their
-      mask and k; its metrics are float32, ``[M]`` under ``audit/quiet_failures/used``,
+      The function. Its arguments are the step's ``Advantages``, rewards ``[B, G, M]`` float32,
+      their mask and k; its metrics are float32, ``[M]`` under ``audit/quiet_failures/used``,
       ``audit/failure_gap`` and ``audit/bottleneck``, else scalar.
     """
     pass_at = _pass_at(channels)
@@ -85,8 +86,8 @@ def make_comparison(config: AdvantageConfig, channels: Sequence[Channel]) -> Cal
         metrics = {}
         for name in COUNTERFACTUAL:
             # What is standardised in its group already stays as it is; the others over the batch.
-            whiten = "none" if METHODS[name].standardized else "batch"
-            other = dataclasses.replace(config, **{"method": name, "whiten": whiten})
+            whiten: Any = "none" if METHODS[name].standardized else "batch"
+            other = dataclasses.replace(config, method=name, whiten=whiten)
             out = compute_advantages(
                 rewards,
                 where,
