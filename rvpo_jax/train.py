@@ -27,13 +27,15 @@ from rvpo_jax.method.optim import make_optimizer
 from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.method.schedules import make_risk_schedule
 from rvpo_jax.method.step import init_state, make_train_step
-from rvpo_jax.rewards import check_any_scored
+from rvpo_jax.rewards import assumed_channels, check_any_scored
 from rvpo_jax.run import parallel
+from rvpo_jax.run.check_rewards import dry_run
 from rvpo_jax.run.checkpoint import Checkpoints
 from rvpo_jax.run.console import Stopped, progress, stop_requests
 from rvpo_jax.run.evaluate import Evaluation, pass_rates, sample_held_out
 from rvpo_jax.run.metrics import MetricsWriter, append_jsonl, read_metrics, truncate_jsonl
 from rvpo_jax.run.rollout_log import drop_rollouts, write_rollouts
+from rvpo_jax.run.sample_texts import spread
 from rvpo_jax.run.setup import Policy, Task, build_task
 from rvpo_jax.run.summary import plot_run, rate_table
 from rvpo_jax.run.workdir import check_workdir, run_header, write_config
@@ -68,6 +70,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
     console = Console() if console is None else console
     check_workdir(config, workdir)
     task = build_task(config, workdir / "data")
+    _try_rewards(task)
     policy = Policy(config, task)
     train_step, optimizer = _make_step(config, task, policy)
     params = policy.initial_params()
@@ -85,6 +88,8 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
             state = restored.state
         first = 0 if restored is None else restored.step
         console.print(_opening_line(config, task, policy, params, first), highlight=False)
+        for line in assumed_channels(task.reward_fns):
+            console.print(line, markup=False, highlight=False)
         key = state.key  # on one device: the keys drawn from it are split over all of them
         state = parallel.replicate(state, policy.devices)
         reference = parallel.replicate(params, policy.devices) if config.loss.kl_coef else None
@@ -230,6 +235,17 @@ def _check_same_data(meta: Mapping[str, Any], task: Task) -> None:
             "  Its position in the rows means nothing now: restore the file, or choose another "
             "--workdir."
         )
+
+
+def _try_rewards(task: Task) -> None:
+    """A broken reward shows now, not after the compilation."""
+    data = task.config.data
+    embedded = data.source == "embedded"
+    report = dry_run(
+        task.reward_fns, spread(task.train), embedded=embedded, on_error=data.on_reward_error
+    )
+    for sentence in report.warnings:
+        LOG.warning(sentence)
 
 
 def _opening_line(config: Config, task: Task, policy: Policy, params: Any, first: int) -> str:

@@ -15,7 +15,14 @@ from rich.console import Console
 
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.cli import main
-from rvpo_jax.config import DataConfig
+from rvpo_jax.config import (
+    Config,
+    DataConfig,
+    EvalConfig,
+    LogConfig,
+    ParallelConfig,
+    RolloutConfig,
+)
 from rvpo_jax.data.tool_task import ToolTask
 from rvpo_jax.rewards import (
     EMBEDDED_REWARDS,
@@ -24,8 +31,10 @@ from rvpo_jax.rewards import (
     load_reward,
     reward_channel,
 )
+from rvpo_jax.run import parallel
 from rvpo_jax.run.check_rewards import check_rewards, dry_run
 from rvpo_jax.run.sample_texts import FIXED_TEXTS, sample_texts, spread
+from rvpo_jax.train import train
 
 ROWS = [{"prompt": "1 + 1?", "answer": "2"}, {"prompt": "1 + 2?", "answer": "3"}]
 
@@ -243,3 +252,52 @@ def test_the_default_is_the_embedded_task():
     console = Console(file=io.StringIO(), width=200)
     assert check_rewards(DataConfig(), console) == 0
     assert "6 rewards on 36 sample texts for 4 prompts" in console.file.getvalue()
+
+
+@pytest.fixture
+def run_of(project):
+    """Trains one step of a tiny run with a reward of this file."""
+
+    def train_with(reward, workdir, console=None):
+        config = Config(
+            steps=1,
+            data=DataConfig(source="rows.jsonl", rewards=(f"mine.py:{reward}",), eval_frac=0.5),
+            rollout=RolloutConfig(num_prompts=1, group_size=2, max_completion_tokens=4),
+            eval=EvalConfig(num_prompts=1),
+            log=LogConfig(audit=False),
+            parallel=ParallelConfig(num_devices=1),
+        )
+        return train(config, Path(workdir), console)
+
+    return train_with
+
+
+@pytest.mark.parametrize(
+    ("reward", "error", "message"),
+    [
+        ("needs_text", RewardError, "mine.py, line"),
+        ("needs_solution", Refusal, "takes solution, which is neither"),
+    ],
+)
+def test_train_stops_at_a_broken_reward_before_the_run_is_set_up(run_of, reward, error, message):
+    with pytest.raises(error, match=message):
+        run_of(reward, "run")
+    assert not Path("run/config.json").exists()
+    assert not Path("run/checkpoints").exists()
+
+
+class ReadyToCompile(Exception):
+    pass
+
+
+def test_train_says_what_it_assumes_and_what_is_suspicious(run_of, caplog, monkeypatch):
+    def stop(*_):
+        raise ReadyToCompile
+
+    # The state goes to the devices when all is said and before anything is compiled.
+    monkeypatch.setattr(parallel, "replicate", stop)
+    console = Console(file=io.StringIO(), width=200)
+    with pytest.raises(ReadyToCompile):
+        run_of("constant", "run", console)
+    assert "assumed of the reward constant: values from 0 to 1" in console.file.getvalue()
+    assert "reward constant gave 0.25 to all" in caplog.text
