@@ -178,7 +178,7 @@ def test_the_command_shows_range_values_and_pass_rate_and_ends_with_0(project, c
     code = main(["check-rewards", "--data.source", source, "--data.rewards", "mine.py:correct"])
     out = capsys.readouterr().out
     assert code == 0
-    assert "1 rewards on 14 sample texts for 2 prompts" in out
+    assert "1 reward(s) on 14 sample texts for 2 prompts" in out
     # 2 of 14 texts are right: a mean of 0.143 and 14 % met.
     assert re.search(r"correct +0 to 1 +0 to 1 +0\.143 +1 +14% +14 +[\d,]+ *\n", out)
     assert re.search(r"its answer +1 *\n", out) and re.search(r"other answer +0 *\n", out)
@@ -251,7 +251,7 @@ def test_rewards_are_checked_without_jax(project):
 def test_the_default_is_the_embedded_task():
     console = Console(file=io.StringIO(), width=200)
     assert check_rewards(DataConfig(), console) == 0
-    assert "6 rewards on 36 sample texts for 4 prompts" in console.file.getvalue()
+    assert "6 reward(s) on 36 sample texts for 4 prompts" in console.file.getvalue()
 
 
 @pytest.fixture

@@ -155,7 +155,9 @@ def check_rewards(data: DataConfig, console: Console) -> int:
             found.append(f"{error}\n  It fails on these texts: {_failing(fn, samples)}.")
     tried = [result for result in found if isinstance(result, Tried)]
     errors = [result for result in found if isinstance(result, str)]
-    title = f"{len(reward_fns)} rewards on {len(samples)} sample texts for {len(examples)} prompts"
+    title = (
+        f"{len(reward_fns)} reward(s) on {len(samples)} sample texts for {len(examples)} prompts"
+    )
     console.print(_values_table(reward_fns, found, title))
     if tried:
         console.print(_samples_table(tried, samples))
