@@ -17,7 +17,7 @@ import tyro
 from rich.console import Console
 from rich.logging import RichHandler
 
-from rvpo_jax.config import Config
+from rvpo_jax.config import Config, DataConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,6 +99,13 @@ class Audit:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckRewards:
+    """Try the reward functions on sample texts; nothing is trained or compiled."""
+
+    data: DataConfig = DataConfig()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Figure:
     """Run an experiment folder: train, count, plot."""
 
@@ -165,6 +172,7 @@ def _parse(args: list[str]) -> Any:
         | Annotated[Eval, subcommand("eval")]
         | Annotated[Sample, subcommand("sample")]
         | Annotated[Audit, subcommand("audit")]
+        | Annotated[CheckRewards, subcommand("check-rewards")]
         | Annotated[Figure, subcommand("figure")]
         | Annotated[Doctor, subcommand("doctor")]
     )
@@ -346,6 +354,12 @@ def _pass_mark(text: str) -> tuple[str, float]:
         ) from None
 
 
+def _check_rewards(command: CheckRewards) -> int:
+    from rvpo_jax.run.check_rewards import check_rewards
+
+    return check_rewards(command.data, Console())
+
+
 def _figure(command: Figure) -> int:
     script = command.root / command.name / "run.py"
     if not script.is_file():
@@ -369,6 +383,7 @@ _COMMANDS: dict[type, Any] = {
     Eval: _eval,
     Sample: _sample,
     Audit: _audit,
+    CheckRewards: _check_rewards,
     Figure: _figure,
     Doctor: _doctor,
 }

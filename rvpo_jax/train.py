@@ -49,6 +49,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
     with stop_requests() as stop:
         check_workdir(config, workdir)
         run = build_run(config, workdir)
+        run.try_rewards()
         stream = PromptStream(run.task.train, config.rollout.num_prompts, seed=config.seed)
         write_config(config, workdir)
         meta = {"config": config.to_dict(), "data": run.task.fingerprint}

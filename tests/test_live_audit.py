@@ -1,6 +1,5 @@
 """The live view of a batch: against the run's own rule and against plain loops."""
 
-import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest

@@ -31,8 +31,8 @@ from rvpo_jax.config import (
 )
 from rvpo_jax.run.evaluate import evaluate_held_out, pass_rates
 from rvpo_jax.run.metrics import read_metrics
-from rvpo_jax.run.workdir import check_workdir, differing_fields, write_config
 from rvpo_jax.run.restore import restore_run
+from rvpo_jax.run.workdir import check_workdir, differing_fields, write_config
 from rvpo_jax.train import NonFiniteError, train
 
 TINY = Config(
@@ -40,9 +40,7 @@ TINY = Config(
     rollout=RolloutConfig(num_prompts=4, group_size=2, max_completion_tokens=32),
     checkpoint=CheckpointConfig(every=2),
     eval=EvalConfig(num_prompts=8),
-    log=LogConfig(
-        samples_every=2, num_samples=2, console_every=1, audit=False, audit_every=1
-    ),
+    log=LogConfig(samples_every=2, num_samples=2, console_every=1, audit=False, audit_every=1),
     parallel=ParallelConfig(num_devices=1),
 )
 # The same run as command-line options, for runs in a process of their own.
@@ -245,9 +243,7 @@ def test_a_rule_that_returns_nan_stops_the_run_with_its_name(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_request_during_start_up_is_answered_and_a_second_one_ends_the_process(
-    tmp_path, number
-):
+def test_a_request_during_start_up_is_answered_and_a_second_one_ends_the_process(tmp_path, number):
     with start(tmp_path, env={"JAX_COMPILATION_CACHE_DIR": ""}) as process:
         wait_for(process, "^starting: ")  # from here on it compiles
         process.send_signal(number)

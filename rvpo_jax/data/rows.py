@@ -135,6 +135,24 @@ def load_rows(path: str | Path, data_dir: str | Path, prompt_column: str = "prom
     return RowSource(builder.as_data_source(split="train"), fingerprint)
 
 
+def read_rows(path: str | Path, prompt_column: str = "prompt") -> Iterator[Row]:
+    """Rows of a file one after the other, checked as they are read; nothing is cached.
+
+    Args:
+      path: As in ``load_rows``.
+      prompt_column: As in ``load_rows``.
+
+    Returns:
+      The rows in the order of the file, as ``load_rows`` has them.
+
+    Raises:
+      ValueError: if the file is missing or of no known kind; later, if a row cannot be used.
+    """
+    path = Path(path).expanduser()
+    _check_file(path)
+    return _read_rows(path, prompt_column)
+
+
 def _read_rows(path: Path, prompt_column: str) -> Iterator[Row]:
     """Checked rows, one at a time: ``{"prompt": ..., **the other columns}``."""
     numbered = _read_parquet(path) if path.name.endswith(".parquet") else _read_jsonl(path)

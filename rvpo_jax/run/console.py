@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rvpo_jax.config import Config
+from rvpo_jax.rewards import assumed_channels
 from rvpo_jax.run.setup import Run
 from rvpo_jax.types import TrainState
 
@@ -39,7 +40,7 @@ def opening_lines(run: Run, state: TrainState, first: int) -> list[str]:
             "policy/loss stays near 0, since each batch is used once, by the policy that sampled "
             "it: the ratio is 1 and advantages sum to about 0. Watch the rewards."
         )
-    return lines
+    return lines + assumed_channels(task.reward_fns)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,9 @@ from rvpo_jax.method.step import init_state, make_train_step
 from rvpo_jax.models import build_model
 from rvpo_jax.rewards import EMBEDDED_REWARDS, RewardFn, Scores, channels_of, load_reward, score
 from rvpo_jax.run import parallel
+from rvpo_jax.run.check_rewards import dry_run
 from rvpo_jax.run.policy import Policy
+from rvpo_jax.run.sample_texts import spread
 from rvpo_jax.types import Advantages, Batch, Rollout, TrainState
 
 LOG = logging.getLogger(__name__)
@@ -175,6 +177,19 @@ class Run:
     policy: Policy
     optimizer: optax.GradientTransformation
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Advantages, dict[str, Any]]]
+
+    def try_rewards(self) -> None:
+        """Calls the reward functions once on sample texts, so that a bad one shows in a second.
+
+        Raises:
+          RewardError: naming the function that cannot be used.
+        """
+        task, embedded = self.task, self.config.data.source == "embedded"
+        tried = dry_run(
+            task.reward_fns, spread(task.train), on_error=task.on_reward_error, embedded=embedded
+        )
+        for sentence in tried.warnings:
+            LOG.warning(sentence)
 
     def initial_params(self) -> Any:
         """Parameters at step 0: the warm start or random ones, the same for the same config."""
