@@ -6,7 +6,7 @@ leaves out channels where ``where`` is False. ``M`` reward channels; ``Z`` the s
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,17 @@ from rvpo_jax.config import AdvantageConfig
 from rvpo_jax.method.masking import normalized_weights
 
 Aggregator = Callable[..., jax.Array]
+
+
+class Method(NamedTuple):
+    """What the package knows of a named rule."""
+
+    rule: Any
+    label: str
+    color: str = "#888888"
+    reads: tuple[str, ...] = ()
+    pointwise: bool = False
+    standardized: bool = False
 
 
 def _prepare(
@@ -278,7 +289,29 @@ AGGREGATORS: dict[str, Aggregator] = {
     "gdpo_sum": sum_aggregate,
 }
 # grpo is missing by its nature: it never forms scores (advantages.py computes it).
-METHODS: dict[str, Any] = {**AGGREGATORS, "grpo": None}
+METHODS: dict[str, Method] = {
+    "rvpo": Method(
+        softmin_aggregate, "soft minimum", "#009E73", reads=("risk_coef",), pointwise=True
+    ),
+    "rvpo_level": Method(
+        level_softmin_aggregate,
+        "soft minimum by level",
+        "#E69F00",
+        reads=("risk_coef", "level_coef", "levels"),
+        pointwise=True,
+    ),
+    "variance": Method(
+        variance_penalized_aggregate,
+        "mean - variance",
+        "#B59B00",
+        reads=("variance_coef",),
+        pointwise=True,
+    ),
+    "hard_min": Method(min_aggregate, "minimum", "#CC79A7", pointwise=True),
+    "gdpo": Method(mean_aggregate, "mean (GDPO)", "#0072B2", pointwise=True),
+    "gdpo_sum": Method(sum_aggregate, "sum of scores", "#56B4E9", pointwise=True),
+    "grpo": Method(None, "sum (GRPO)", "#D55E00", standardized=True),
+}
 
 
 def make_aggregator(config: AdvantageConfig, **available: Any) -> Callable[[jax.Array], jax.Array]:
