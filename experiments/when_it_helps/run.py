@@ -15,8 +15,9 @@ import config  # noqa: E402
 from plot import plot  # noqa: E402
 from survey import first_steps, survey  # noqa: E402
 
+from rvpo_jax.basics.intervals import holm  # noqa: E402
 from rvpo_jax.config import AdvantageConfig  # noqa: E402
-from rvpo_jax.lab.evidence import holm, interval, paired  # noqa: E402
+from rvpo_jax.lab.evidence import interval, paired  # noqa: E402
 from rvpo_jax.lab.experiment import Outcome, run_experiment  # noqa: E402
 
 COLUMNS = ("worst met", "worst level", "joint", "mean", "quiet", "quiet easy", "quiet hard", "drop")

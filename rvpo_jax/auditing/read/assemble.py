@@ -23,11 +23,12 @@ from rvpo_jax.auditing.read.groups import (
     group_notes,
 )
 from rvpo_jax.auditing.read.json_files import JsonPart
-from rvpo_jax.auditing.read.log import Note, ReadOptions, RewardLog, Tally, check, listing, shown
+from rvpo_jax.auditing.read.log import Note, ReadOptions, RewardLog, Tally, listing, shown
 from rvpo_jax.auditing.read.own_run import declared_fields, metadata_of, run_of
 from rvpo_jax.auditing.read.parts import NESTED, Kind, Part
 from rvpo_jax.auditing.read.store import Store
 from rvpo_jax.auditing.read.texts import to_text
+from rvpo_jax.basics.refusals import Refusal
 
 # Rows without a step are left out while they are fewer than this share; else all steps are.
 MAX_BAD_STEPS = 0.1
@@ -62,11 +63,11 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
     parts, layout = _plan(found, options, about[-1] if about else {})
     store = _read(parts, layout, found.tally)
     lost = found.tally.notes()
-    check(
-        store.num_rows > 0,
-        f"the log {found.name} must have at least one row, got none.",
-        " ".join(note.text for note in lost) or "Check that the trainer wrote it.",
-    )
+    if store.num_rows == 0:
+        raise Refusal(
+            f"the log {found.name} must have at least one row, got none.",
+            " ".join(note.text for note in lost) or "Check that the trainer wrote it.",
+        )
     check_columns(layout, options, store.columns)
     rows, step_notes = _select_rows(store)
     names, rewards, reward_notes = _rewards(store, rows)
@@ -192,11 +193,11 @@ def _rewards(store: Store, rows: _Rows) -> tuple[list[str], np.ndarray, list[Not
     columns = [store.candidates[name].column(store.num_rows)[rows.kept] for name in chosen]
     scored = [index for index, column in enumerate(columns) if np.isfinite(column).any()]
     found = listing(store.columns)
-    check(
-        len(scored) > 0,
-        f"the log must have a reward column with numbers, got the columns {found}.",
-        "Name the columns of the rewards with --rewards.",
-    )
+    if not scored:
+        raise Refusal(
+            f"the log must have a reward column with numbers, got the columns {found}.",
+            "Name the columns of the rewards with --rewards.",
+        )
     chosen = [chosen[index] for index in scored]
     names = store.channel_names(chosen)
     rewards = np.stack([columns[index] for index in scored], axis=1)
@@ -216,10 +217,11 @@ def _group(store: Store, rows: _Rows, options: ReadOptions) -> tuple[Groups, lis
     else:
         key = _take(key, rows.kept)
         if key is None or prompt is None:
-            raise ValueError(
+            raise Refusal(
                 "the log must say which completions belong to one prompt, got the columns "
-                f"{listing(store.columns)}.\n  Name the column of the prompt with --group, or give "
-                "--group-size if the completions of a prompt follow each other."
+                f"{listing(store.columns)}.",
+                "Name the column of the prompt with --group, or give --group-size if the "
+                "completions of a prompt follow each other.",
             )
         groups = group_by_key(key, rows.step, prompt)
         means = f"equal values of {shown(layout.group or layout.prompt)}"
@@ -231,12 +233,12 @@ def _group(store: Store, rows: _Rows, options: ReadOptions) -> tuple[Groups, lis
             count = int(groups.group.max()) + 1
             notes.append(Note(kind="assumed_group", count=count, text=text))
     count = int(groups.group.max()) + 1
-    check(
-        count < len(groups.group),
-        f"a group must have two completions, got {count} group(s) of one row by {means}.",
-        "Name another column with --group, or give --group-size if the completions of a prompt "
-        "follow each other.",
-    )
+    if count >= len(groups.group):
+        raise Refusal(
+            f"a group must have two completions, got {count} group(s) of one row by {means}.",
+            "Name another column with --group, or give --group-size if the completions of a prompt "
+            "follow each other.",
+        )
     return groups, notes + group_notes(groups, rows.step is not None)
 
 
