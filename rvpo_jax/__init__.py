@@ -23,7 +23,7 @@ def audit(source: Any, other: Any = None, **options: Any) -> "Audit":
       other: a second log, compared with the first.
       **options: how to read it, by the names of ``rvpo_jax.auditing.ReadOptions``:
         ``rewards``, ``group``, ``step``, ``pass_at``, ``constraints``, ...; and
-        ``risk_coef``, ``what_if`` and ``redact`` of ``rvpo_jax.auditing.audit``.
+        ``risk_coef``, ``what_if`` and ``redact``.
 
     Returns:
       An ``Audit`` with ``sentences``, ``tables``, ``figures``, ``report`` and ``save(folder)``; in

@@ -5,9 +5,9 @@ returns an ``Audit``. The quantities are defined in ``rvpo_jax.method.diagnostic
 ``definitions``; ``findings`` says when there is an alarm. Importing it loads neither JAX nor SciPy.
 """
 
-from rvpo_jax.auditing.audit import Audit, audit, audit_with
 from rvpo_jax.auditing.fail_on import check_condition
 from rvpo_jax.auditing.read import Note, ReadOptions, RewardLog, read_log
+from rvpo_jax.auditing.report import Audit, audit, audit_with
 from rvpo_jax.auditing.terminal import show_audit
 
 __all__ = [

@@ -61,21 +61,13 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
     found = find_parts(source, options.format)
     about = metadata_of(found.parts)
     parts, layout = _plan(found, options, about[-1] if about else {})
-    store = _read(parts, layout, found.tally)
-    lost = found.tally.notes()
-    if store.num_rows == 0:
-        raise Refusal(
-            f"the log {found.name} must have at least one row, got none.",
-            " ".join(note.text for note in lost) or "Check that the trainer wrote it.",
-        )
+    store, lost = _read(found, parts, layout)
     check_columns(layout, options, store.columns)
     rows, step_notes = _select_rows(store)
     names, rewards, reward_notes = _rewards(store, rows)
     declared = declared_fields(about)
     channels, assumed, channel_notes = make_channels(names, rewards, options, declared)
     groups, grouping_notes = _group(store, rows, options)
-    completion = _take(store.key("completion"), rows.kept)
-    odd = duplicate_notes(groups, completion, rewards) if completion else []
     advantage = store.advantages()[rows.kept]
     method, risk_coef, run_notes = run_of(about)
     return RewardLog(
@@ -98,7 +90,7 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
             *reward_notes,
             *channel_notes,
             *grouping_notes,
-            *odd,
+            *_duplicates(store, rows, groups, rewards),
             *_text_notes(store),
         ),
         read_texts=_text_reader(parts, layout, rows),
@@ -143,17 +135,23 @@ def _known_columns(parts: Sequence[Part]) -> list[str]:
     return list(columns)
 
 
-def _read(parts: Sequence[Part], layout: Layout, tally: Tally) -> Store:
-    """All numbers of all parts."""
+def _read(found: Found, parts: Sequence[Part], layout: Layout) -> tuple[Store, list[Note]]:
+    """All numbers of all parts, and what was lost on the way."""
     store = Store(layout)
     wants = _make_wants(layout)
     for number, part in enumerate(parts):
         kinds = dict(part.fields())
         store.add_columns(kinds, number)
         step = step_in_name(layout.format, part.name)
-        for chunk in part.chunks(wants, tally):
+        for chunk in part.chunks(wants, found.tally):
             store.add(chunk, number, kinds, step)
-    return store
+    lost = found.tally.notes()
+    if store.num_rows == 0:
+        raise Refusal(
+            f"the log {found.name} must have at least one row, got none.",
+            " ".join(note.text for note in lost) or "Check that the trainer wrote it.",
+        )
+    return store, lost
 
 
 def _make_wants(layout: Layout) -> Callable[[str, Kind], bool]:
@@ -246,6 +244,11 @@ def _take(
     key: tuple[np.ndarray, np.ndarray] | None, kept: np.ndarray | slice
 ) -> tuple[np.ndarray, np.ndarray] | None:
     return None if key is None else (key[0][kept], key[1][kept])
+
+
+def _duplicates(store: Store, rows: _Rows, groups: Groups, rewards: np.ndarray) -> list[Note]:
+    completion = _take(store.key("completion"), rows.kept)
+    return duplicate_notes(groups, completion, rewards) if completion else []
 
 
 def _text_notes(store: Store) -> list[Note]:
