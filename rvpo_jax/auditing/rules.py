@@ -23,7 +23,8 @@ class Rule:
     name: str
     label: str
     color: str = LOGGED_COLOR
-    method: str | None = None
+    method: Any = None
+    """Name of a method, or a function as ``AdvantageConfig.method`` takes it."""
     risk_coef: float | None = None
     whitened: bool = True
     """Whether it is standardised over the rollout batch: all but GRPO's sum are."""
@@ -136,9 +137,9 @@ def _methods() -> dict[str, Any]:
     return METHODS
 
 
-def _coefficient(method: str) -> str | None:
+def _coefficient(method: Any) -> str | None:
     """The field of the config that k sets for a method; None: it takes no k."""
-    reads = getattr(_methods()[method], "reads", ())
+    reads = getattr(_methods().get(method), "reads", ())
     return next((name for name in _COEFFICIENTS if name in reads), None)
 
 
