@@ -213,7 +213,7 @@ def _weight_bars(report: Mapping[str, Any]) -> Figure:
     for key, shift, method in (("weight", -0.19, "rvpo"), ("weight_grpo", 0.19, "grpo")):
         rule = next(rule for rule in report["rules"] if rule["method"] == method)
         shares = np.nan_to_num(_floats([row[key] for row in rows]))
-        bars = axes.barh(place + shift, shares, height=0.36, color=rule["color"])
+        bars = axes.barh(place + shift, shares, height=0.36, color=rule.get("color"))
         bars.set_label(plot_label(rule["label"]))
     axes.set_yticks(place, [plot_label(row["channel"]) for row in rows], parse_math=False)
     axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
