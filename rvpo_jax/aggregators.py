@@ -1,9 +1,8 @@
 """The importable path of the aggregators, which live in ``rvpo_jax.method.aggregators``."""
 
 from rvpo_jax.method.aggregators import (
-    AGGREGATORS,
+    METHODS,
     level_softmin_aggregate,
-    make_aggregator,
     mean_aggregate,
     min_aggregate,
     softmin_aggregate,
@@ -12,9 +11,8 @@ from rvpo_jax.method.aggregators import (
 )
 
 __all__ = [
-    "AGGREGATORS",
+    "METHODS",
     "level_softmin_aggregate",
-    "make_aggregator",
     "mean_aggregate",
     "min_aggregate",
     "softmin_aggregate",

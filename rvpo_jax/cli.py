@@ -239,7 +239,7 @@ def _train(command: Train) -> int:
 
 def _load_run(workdir: Path) -> tuple[Any, Any, int]:
     """Policy, parameters and step of the newest checkpoint of a run."""
-    from rvpo_jax.train import restore_policy
+    from rvpo_jax.run.restore import restore_run
 
     path = workdir / "config.json"
     if not path.is_file():
@@ -253,35 +253,35 @@ def _load_run(workdir: Path) -> tuple[Any, Any, int]:
         raise ValueError(f"{path} is not valid JSON.\n  Restore it.") from None
     if ":" in stored["advantage"]["method"]:  # a user's function, which sampling does not need
         stored["advantage"]["method"] = "rvpo"
-    return restore_policy(Config.from_dict(stored), workdir)
+    return restore_run(Config.from_dict(stored), workdir)
 
 
 def _eval(command: Eval) -> int:
-    from rvpo_jax.run.evaluate import evaluation_table, sample_held_out
+    from rvpo_jax.run.evaluate import evaluate_held_out, evaluation_table
 
     _check_positive("--num-prompts", command.num_prompts)
     _check_temperature(command.temperature)
-    policy, params, step = _load_run(command.workdir)
-    evaluation = sample_held_out(
-        policy, params, command.num_prompts, temperature=command.temperature
+    run, params, step = _load_run(command.workdir)
+    evaluation = evaluate_held_out(
+        run, params, command.num_prompts, temperature=command.temperature
     )
-    Console().print(evaluation_table(policy.task, evaluation, step))
+    Console().print(evaluation_table(run.task, evaluation, step))
     return 0
 
 
 def _sample(command: Sample) -> int:
-    from rvpo_jax.run.evaluate import sample_held_out, sample_prompt, show_samples
+    from rvpo_jax.run.evaluate import evaluate_held_out, sample_prompt, show_samples
 
     _check_positive("--num", command.num)
     _check_temperature(command.temperature)
-    policy, params, _ = _load_run(command.workdir)
+    run, params, _ = _load_run(command.workdir)
     if command.prompt is None:
-        evaluation = sample_held_out(policy, params, command.num, temperature=command.temperature)
+        evaluation = evaluate_held_out(run, params, command.num, temperature=command.temperature)
     else:
         evaluation = sample_prompt(
-            policy, params, command.prompt, command.num, temperature=command.temperature
+            run, params, command.prompt, command.num, temperature=command.temperature
         )
-    show_samples(policy.task, evaluation, Console())
+    show_samples(run.task, evaluation, Console())
     return 0
 
 

@@ -20,49 +20,91 @@ import jax
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """What the sampler wrote for ``B`` prompts, before any scoring."""
+    """What the sampler wrote for ``B`` prompts, before any scoring.
 
-    prompts: jax.Array  # [B, P] int32, left-padded
-    prompt_mask: jax.Array  # [B, P] bool
-    completions: jax.Array  # [B, G, C] int32, right-padded
-    completion_mask: jax.Array  # [B, G, C] bool, True up to and including EOS
-    logprobs: jax.Array  # [B, G, C] float32, at the sampling temperature, 0 outside the mask
-    truncated: jax.Array  # [B, G] bool, cut at the length limit before EOS
+    Attributes:
+      prompts: ``[B, P]`` int32, left-padded.
+      prompt_mask: ``[B, P]`` bool, True on the prompt's own tokens.
+      completions: ``[B, G, C]`` int32, right-padded.
+      completion_mask: ``[B, G, C]`` bool, True up to and including EOS.
+      logprobs: ``[B, G, C]`` float32, nats, at the sampling temperature; 0 outside the mask.
+      truncated: ``[B, G]`` bool, cut at the length limit before EOS.
+    """
+
+    prompts: jax.Array
+    prompt_mask: jax.Array
+    completions: jax.Array
+    completion_mask: jax.Array
+    logprobs: jax.Array
+    truncated: jax.Array
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One rollout batch with its rewards, or one device's share of it."""
+    """One rollout batch with its rewards, or one device's share of it.
 
-    prompts: jax.Array  # [B, P] int32
-    prompt_mask: jax.Array  # [B, P] bool
-    completions: jax.Array  # [B, G, C] int32
-    completion_mask: jax.Array  # [B, G, C] bool
-    old_logprobs: jax.Array  # [B, G, C] float32, the sampler's
-    rewards: jax.Array  # [B, G, M] float32, each channel in its own unit
-    where: jax.Array  # [B, G, M] bool, channel exists and was scored
-    ref_logprobs: jax.Array | None = None  # [B, G, C] float32, only with a KL term
+    Attributes:
+      prompts: ``[B, P]`` int32, left-padded.
+      prompt_mask: ``[B, P]`` bool, True on the prompt's own tokens.
+      completions: ``[B, G, C]`` int32, right-padded.
+      completion_mask: ``[B, G, C]`` bool, True up to and including EOS.
+      old_logprobs: ``[B, G, C]`` float32, nats, the sampler's.
+      rewards: ``[B, G, M]`` float32, each channel in its own unit.
+      where: ``[B, G, M]`` bool, channel exists and was scored.
+      ref_logprobs: ``[B, G, C]`` float32, nats, of the reference policy; only with a KL term.
+    """
+
+    prompts: jax.Array
+    prompt_mask: jax.Array
+    completions: jax.Array
+    completion_mask: jax.Array
+    old_logprobs: jax.Array
+    rewards: jax.Array
+    where: jax.Array
+    ref_logprobs: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainState:
-    """Everything that training changes on the device."""
+    """Everything that training changes on the device.
 
-    step: jax.Array  # scalar int32, rollout batches seen
-    params: Any  # parameter tree
-    opt_state: Any  # optax state
-    key: jax.Array  # typed key of the run; step keys are folded in from it
+    Attributes:
+      step: scalar int32, rollout batches seen.
+      params: parameter tree.
+      opt_state: optax state.
+      key: typed PRNG key of the run; step keys are folded in from it.
+      rule_state: memory of the multi-reward rule, a tree of arrays; empty for most rules.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    key: jax.Array
+    rule_state: Any = ()
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Advantages:
-    """What ``compute_advantages`` returns."""
+    """What ``compute_advantages`` returns: how a batch was judged.
 
-    advantages: jax.Array  # [B, G] float32, what the policy gradient uses
-    scores: jax.Array  # [B, G, M] float32, standardised channels; 0 where dead or absent
-    weights: jax.Array  # [B, G, M] float32, d aggregate / d scores
-    aggregate: jax.Array  # [B, G] float32, before recentring and whitening
-    live: jax.Array  # [B, M] bool, channels that varied within their group
+    Attributes:
+      advantages: ``[B, G]`` float32, what the policy gradient uses.
+      scores: ``[B, G, M]`` float32, standardised channels; 0 where dead or absent.
+      weights: ``[B, G, M]`` float32, who decided: the gradient of a completion's own aggregate by
+        its own scores; NaN where it was not computed.
+      aggregate: ``[B, G]`` float32, the rule's value before recentring and whitening.
+      live: ``[B, M]`` bool, channels that varied within their group.
+      keep: ``[B, G]`` bool, scored completions that the rule did not drop.
+      rule_state: memory of the rule after this batch.
+    """
+
+    advantages: jax.Array
+    scores: jax.Array
+    weights: jax.Array
+    aggregate: jax.Array
+    live: jax.Array
+    keep: jax.Array
+    rule_state: Any = ()

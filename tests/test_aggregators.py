@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
-from rvpo_jax.config import METHODS, AdvantageConfig
-from rvpo_jax.method import aggregators
 from rvpo_jax.method.aggregators import (
+    METHODS,
     level_softmin_aggregate,
-    make_aggregator,
     mean_aggregate,
     min_aggregate,
     softmin_aggregate,
     sum_aggregate,
     variance_penalized_aggregate,
 )
+from rvpo_jax.method.binding import bind
+from rvpo_jax.method.rules import HINTS
 
 INF = float("inf")
 NAN = float("nan")
@@ -552,6 +552,12 @@ def test_a_negative_level_coef_is_refused(level_coef):
 # Names, functions and what they ask for
 
 
+def bound(rule, **given_all):
+    """The function behind a name, or a user's, with what it names."""
+    function = METHODS[rule].rule if isinstance(rule, str) else rule
+    return bind(function, given_all, what="aggregator", hints=HINTS)
+
+
 def available():
     return dict(
         where=jnp.ones((1, 2, 3), bool),
@@ -575,17 +581,13 @@ def available():
         ("rvpo_level", lambda row: oracle.level_softmin(row, 2.0, LEVELS[:3], 3.0)),
     ],
 )
-def test_make_aggregator_binds_each_name(method, expected):
+def test_each_name_stands_for_its_aggregator(method, expected):
     scores = normal(1, 2, 3)
     given_all = available() | {"levels": jnp.asarray(LEVELS[:3]).reshape(1, 1, 3)}
-    function = make_aggregator(AdvantageConfig(method=method), **given_all)
+    function = bound(method, **given_all)
     np.testing.assert_allclose(
         function(jnp.asarray(scores)), [[expected(row) for row in scores[0]]], atol=3e-6
     )
-
-
-def test_every_method_but_grpo_has_an_aggregator():
-    assert set(aggregators.AGGREGATORS) == set(METHODS) - {"grpo"}
 
 
 def test_a_function_is_given_what_it_names_and_nothing_else():
@@ -596,14 +598,14 @@ def test_a_function_is_given_what_it_names_and_nothing_else():
         return scores[..., 0]
 
     given_all = available()
-    make_aggregator(AdvantageConfig(method=own), **given_all)(jnp.zeros((1, 2, 3)))
+    bound(own, **given_all)(jnp.zeros((1, 2, 3)))
     assert seen["where"] is given_all["where"]
     assert seen["risk_coef"] == 2.0
     assert seen["weights"] is None
 
 
 def test_a_function_of_the_scores_alone_is_given_the_scores_alone():
-    function = make_aggregator(AdvantageConfig(method=lambda z: z[..., 1]), **available())
+    function = bound(lambda z: z[..., 1], **available())
     assert float(function(jnp.array([[[1.0, 5.0]]]))[0, 0]) == 5.0
 
 
@@ -614,7 +616,7 @@ def test_a_function_with_keywords_is_given_everything_there_is():
         seen.update(rest)
         return scores[..., 0]
 
-    make_aggregator(AdvantageConfig(method=own), **available())(jnp.zeros((1, 2, 3)))
+    bound(own, **available())(jnp.zeros((1, 2, 3)))
     assert set(seen) == {"where", "risk_coef", "variance_coef", "level_coef", "rewards"}
 
 
@@ -622,14 +624,14 @@ def test_a_parameter_of_the_users_own_keeps_its_default():
     def own(scores, power=2.0):
         return scores[..., 0] ** power
 
-    function = make_aggregator(AdvantageConfig(method=own), **available())
+    function = bound(own, **available())
     assert float(function(jnp.array([[[3.0]]]))[0, 0]) == 9.0
 
 
 def test_an_argument_bound_with_partial_stays_bound():
     # partial(softmin_aggregate, risk_coef=INF) says "k = inf", whatever the config holds.
-    bound = functools.partial(softmin_aggregate, risk_coef=INF)
-    function = make_aggregator(AdvantageConfig(method=bound, risk_coef=1.0), **available())
+    fixed = functools.partial(softmin_aggregate, risk_coef=INF)
+    function = bound(fixed, **available())
     scores = jnp.asarray(normal(1, 2, 3))
     np.testing.assert_array_equal(function(scores), min_aggregate(scores))
 
@@ -639,6 +641,6 @@ def test_asking_for_what_is_not_there_is_refused_by_name(name):
     namespace = {}
     exec(f"def own(scores, {name}):\n    return scores[..., 0]", namespace)
     with pytest.raises(ValueError, match=rf"aggregator own asks for {name}, .*not avail") as info:
-        make_aggregator(AdvantageConfig(method=namespace["own"]), **available())
+        bound(namespace["own"], **available())
     assert "It may name: where, weights, risk_coef" in str(info.value)
     assert ("levels need channels=" in str(info.value)) == (name == "levels")

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "rvpo_jax"
 
 # A room (a folder or a module of rvpo_jax) and what its modules may import besides each other: a
 # room, or a module of one. Arrows go one way: basics, config, types <- method <- models, data,
-# rewards <- run <- train; the audit stands beside the run.
+# rewards <- run <- train. The audit stands beside them, and a run ends with one.
 WORLDS = ("models", "data", "rewards")
 PURE = ("basics", "config", "types", "method")
 ROOMS = {
@@ -28,7 +28,7 @@ ROOMS = {
     "method": ("basics", "config", "types"),
     "aggregators": ("method",),
     **dict.fromkeys(WORLDS, PURE),
-    "run": (*PURE, *WORLDS),
+    "run": (*PURE, *WORLDS, "auditing"),
     # Of the method only what a replay needs.
     "auditing": ("basics", "config", "method.counterfactual", "method.aggregators"),
     "train": (*PURE, *WORLDS, "run", "auditing"),
@@ -58,12 +58,10 @@ DEVICE_OWNER = "run.parallel"
 MAX_FILE = 400
 MAX_FUNCTION = 40  # lines of its own: without signature, docstring and functions inside it
 # Longer today, and how long: the aim is an empty table. An entry that is no longer needed fails.
-LONG_FILES = {"rvpo_jax/config.py": 605}
+LONG_FILES = {"rvpo_jax/config.py": 606, "rvpo_jax/method/losses.py": 409}
 LONG_FUNCTIONS = {
-    "rvpo_jax/train.py:train": 83,  # the loop, read at one go: 60 is the aim
-    "rvpo_jax/config.py:AdvantageConfig.__post_init__": 43,
-    "rvpo_jax/method/advantages.py:compute_advantages": 66,
-    "rvpo_jax/method/step.py:_loss": 44,
+    "rvpo_jax/config.py:AdvantageConfig.__post_init__": 42,
+    "rvpo_jax/method/advantages.py:compute_advantages": 46,
 }
 
 
@@ -221,7 +219,7 @@ def test_a_module_keeps_to_its_room_and_names_only_what_it_owns(name):
         ),
         pytest.param("data.rows", "import rvpo_jax.rewards", "data may not", id="sideways"),
         pytest.param(
-            "run.setup", "from rvpo_jax.auditing import audit", "run may not", id="run and audit"
+            "data.rows", "from rvpo_jax.auditing import audit", "data may not", id="data and audit"
         ),
         pytest.param(
             "auditing.tables", "from rvpo_jax.run import x", "auditing may not", id="audit and run"

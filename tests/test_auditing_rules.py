@@ -1,7 +1,5 @@
 """The rules of an audit come from the records of the methods; a new method needs nothing here."""
 
-import types
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,12 +9,21 @@ from rvpo_jax import AdvantageConfig, compute_advantages
 from rvpo_jax.auditing import replay, rules
 from rvpo_jax.basics.residue import POSITIVE
 from rvpo_jax.method.aggregators import METHODS
+from rvpo_jax.method.rules import Method, Rule, RuleOutput
 
 
 def record(**fields):
-    """A record of a method with the fields that an audit looks at."""
-    usual = {"rule": lambda scores: scores.mean(-1), "reads": (), "pointwise": True}
-    return types.SimpleNamespace(**usual | {"standardized": False} | fields)
+    """A record of a method, the mean unless told otherwise."""
+    usual = {"rule": lambda scores: scores.mean(-1), "label": "new", "pointwise": True}
+    return Method(**usual | fields)
+
+
+def with_memory():
+    """A rule that returns what it was given last."""
+    return Rule(
+        init=jnp.zeros,
+        apply=lambda scores, state: RuleOutput(aggregate=scores.mean(-1), state=state),
+    )
 
 
 REPLAYABLE = [name for name, record in METHODS.items() if "levels" not in record.reads]
@@ -45,18 +52,11 @@ def test_a_new_method_is_known_by_its_record_alone(monkeypatch):
         rules.parse_rule("unheard of")
 
 
-def test_a_method_without_a_label_shows_its_name(monkeypatch):
-    monkeypatch.setitem(METHODS, "median", record())
-    assert rules.parse_rule("median").label == "median"
-
-
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
         pytest.param({"reads": ("levels",)}, "range of every channel", id="ranges"),
-        pytest.param(
-            {"rule": types.SimpleNamespace(init=None, apply=None)}, "remembers", id="memory"
-        ),
+        pytest.param({"rule": with_memory()}, "remembers", id="memory"),
     ],
 )
 def test_a_method_that_a_log_cannot_feed_is_refused_with_the_reason(monkeypatch, fields, reason):

@@ -25,7 +25,7 @@ def run(batch, *, loss=LossConfig(), advantage=AdvantageConfig(), optimizer=SGD,
     """Parameters and metrics after one step on one device."""
     step = make_train_step(bigram_logprobs, advantage, optimizer, loss=loss, **options)
     state = init_state(bigram_params(), optimizer, jax.random.key(0))
-    state, metrics = jax.jit(step)(state, batch)
+    state, _, metrics = jax.jit(step)(state, batch)
     return state, metrics
 
 
@@ -54,7 +54,7 @@ def test_one_step_is_the_same_on_one_device_and_on_eight(impl, loss, advantage):
     assert len(devices) == 8
     state = init_state(bigram_params(), SGD, jax.random.key(0))
     on_eight = parallel.data_parallel(step, devices, impl)
-    actual_state, metrics = on_eight(parallel.replicate(state, devices), batch)
+    actual_state, _, metrics = on_eight(parallel.replicate(state, devices), batch)
     chex.assert_trees_all_close(actual_state.params, expected_state.params, rtol=1e-4, atol=1e-6)
     chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-4, atol=1e-6)
 
@@ -197,7 +197,7 @@ def test_risk_schedule_follows_the_step_without_recompiling():
     state = init_state(bigram_params(), SGD, jax.random.key(0))
     seen = []
     for _ in range(4):
-        state, metrics = step(state, ragged_batch())
+        state, _, metrics = step(state, ragged_batch())
         seen.append(float(metrics["risk_coef"]))
     # 0.5 to 2.0 in three steps, then held.
     assert seen == pytest.approx([0.5, 1.0, 1.5, 2.0])

@@ -83,36 +83,19 @@ def parse_rule(text: str) -> Rule:
     _check_replayable(method)
     record = _methods()[method]
     coefficient = _coefficient(method)
-    pointwise = getattr(record, "pointwise", True)
-    standardized = getattr(record, "standardized", False)
     fields: dict[str, Any] = {
         "method": method,
-        "color": getattr(record, "color", LOGGED_COLOR),
-        "whitened": not standardized,
-        "by_group": pointwise or standardized,
+        "color": record.color,
+        "whitened": not record.standardized,
+        "by_group": record.pointwise or record.standardized,
     }
-    label = label_of(method)
     if coefficient is None:
         if found["k"]:
             raise _unknown(text)
-        return Rule(name=method, label=label, **fields)
+        return Rule(name=method, label=record.label, **fields)
     k = _number(found["k"] or "1", text, finite=coefficient != "risk_coef")
-    return Rule(name=f"{method}:k={k:g}", label=f"{label}, k = {k:g}", risk_coef=k, **fields)
-
-
-def label_of(method: str) -> str:
-    """What a method is called in plain words.
-
-    Args:
-      method: its name.
-
-    Returns:
-      The label of its record; the name itself where there is none.
-
-    >>> label_of("hard_min"), label_of("unheard of")
-    ('minimum', 'unheard of')
-    """
-    return getattr(_methods().get(method), "label", method)
+    label = f"{record.label}, k = {k:g}"
+    return Rule(name=f"{method}:k={k:g}", label=label, risk_coef=k, **fields)
 
 
 def base_rules(risk_coef: float, has_logged: bool) -> tuple[Rule, ...]:
@@ -139,16 +122,16 @@ def _methods() -> dict[str, Any]:
 
 def _coefficient(method: Any) -> str | None:
     """The field of the config that k sets for a method; None: it takes no k."""
-    reads = getattr(_methods().get(method), "reads", ())
-    return next((name for name in _COEFFICIENTS if name in reads), None)
+    record = _methods().get(method)  # none of a user's function
+    return next((name for name in _COEFFICIENTS if record and name in record.reads), None)
 
 
 def _obstacle(method: str) -> str | None:
     """Why a log cannot be replayed under a method; None where it can."""
     record = _methods()[method]
-    if "levels" in getattr(record, "reads", ()):
+    if "levels" in record.reads:
         return "it needs the range of every channel, which a log does not hold"
-    if hasattr(getattr(record, "rule", None), "init"):
+    if hasattr(record.rule, "init"):
         return "it remembers earlier steps, and a log may hold any part of a run"
     return None
 

@@ -1,8 +1,9 @@
-"""Rewards in, advantages out: standardise each channel, aggregate, whiten.
+"""Rewards in, advantages out: standardise each channel, apply the rule, whiten.
 
 ``B`` prompts, ``G`` completions per prompt, ``M`` reward channels.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,160 +11,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import AdvantageConfig, Channel
-from rvpo_jax.method.aggregators import make_aggregator, sum_aggregate
+from rvpo_jax.method.aggregators import METHODS
+from rvpo_jax.method.binding import bind
+from rvpo_jax.method.rules import (
+    Method,
+    RuleOutput,
+    apply_rule,
+    check_state,
+    init_rule,
+    method_of,
+    own_weights,
+    pointwise_weights,
+    rule_name,
+)
+from rvpo_jax.method.standardize import WHITENINGS, deviations, standardize
 from rvpo_jax.types import Advantages
-
-
-def check_rewards(rewards: Any, channel_names: Sequence[str] | None = None) -> None:
-    """Refuses rewards of the wrong shape, or infinite ones, with advice.
-
-    Args:
-      rewards: anything with a shape; values are looked at only where they are concrete.
-      channel_names: names of the M channels, where known.
-
-    Raises:
-      ValueError: naming what came and what to do.
-    """
-    shape = tuple(jnp.shape(rewards))
-    if len(shape) != 3:
-        hint = "\n  For a single channel add the last axis: rewards[..., None]."
-        raise ValueError(
-            "rewards must have shape [B, G, M] = (prompts, completions per prompt, reward "
-            f"channels), got {shape}.{hint if len(shape) == 2 else ''}"
-        )
-    if shape[1] < 2:
-        raise ValueError(
-            f"a group needs G >= 2 completions to be standardised, got G = {shape[1]}.\n"
-            "  Raise rollout.group_size."
-        )
-    if shape[2] < 1 or shape[0] < 1:
-        raise ValueError(f"rewards must not be empty, got shape {shape}.\n  Give every axis >= 1.")
-    if channel_names is not None and shape[2] != len(channel_names):
-        raise ValueError(
-            f"rewards has M = {shape[2]} channels but {len(channel_names)} are configured: "
-            f"{', '.join(channel_names)}.\n  The last axis must follow the order of the channels."
-        )
-    if not isinstance(rewards, jax.core.Tracer) and np.isinf(np.asarray(rewards)).any():
-        where = tuple(int(i) for i in np.argwhere(np.isinf(np.asarray(rewards)))[0])
-        raise ValueError(
-            f"rewards must be finite or NaN (not scored), got an infinity at [b, g, m] = {where}.\n"
-            "  Clip the reward function's values."
-        )
-
-
-def _deviations(
-    values: jax.Array, where: jax.Array, ddof: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Deviation from the mean, standard deviation and liveness along axis 1, masked."""
-    high = jnp.max(jnp.where(where, values, -jnp.inf), axis=1, keepdims=True)
-    low = jnp.min(jnp.where(where, values, jnp.inf), axis=1, keepdims=True)
-    # Exact equality, not std < eps: the float32 residue of a constant channel over a small eps
-    # has given advantages of 7,000.
-    live = high > low
-    # Taking the smallest value off first keeps the digits of large, nearly equal rewards.
-    shifted = jnp.where(where & live, values - jnp.where(live, low, 0.0), 0.0)
-    count = jnp.sum(where, axis=1, keepdims=True)
-    mean = jnp.sum(shifted, axis=1, keepdims=True) / jnp.maximum(count, 1)
-    deviation = jnp.where(where & live, shifted - mean, 0.0)
-    variance = jnp.sum(deviation**2, axis=1, keepdims=True) / jnp.maximum(count - ddof, 1)
-    return deviation, jnp.sqrt(variance), live
-
-
-def standardize(
-    rewards: jax.Array, where: jax.Array, *, ddof: int = 1, eps: float = 1e-6
-) -> tuple[jax.Array, jax.Array]:
-    """Standard score of each channel within the group of one prompt.
-
-    Z = (R - mean) / (std + eps), over the scored completions of the group. A channel whose scored
-    values are all equal is dead: its Z is 0 exactly.
-
-    Args:
-      rewards: ``[B, G, M]`` float32, each channel in its own unit.
-      where: ``[B, G, M]`` bool, channel exists and was scored.
-      ddof: 1 sample, 0 population standard deviation.
-      eps: added to the standard deviation, in reward units.
-
-    Returns:
-      Scores ``[B, G, M]`` float32, 0 where dead or absent; live ``[B, M]`` bool.
-
-    Source:
-      GDPO, arXiv:2601.05242, Eq. 4 (ddof = 1 in its code and worked example).
-
-    >>> pair = jnp.array([0.0, 1.0]).reshape(1, 2, 1)
-    >>> standardize(pair, pair >= 0)[0].ravel().round(4).tolist()
-    [-0.7071, 0.7071]
-    """
-    deviation, std, live = _deviations(rewards, where, ddof)
-    scores = deviation / jnp.where(live, std + eps, 1.0)
-    return scores, live[:, 0, :]
-
-
-def whiten(
-    values: jax.Array,
-    where: jax.Array,
-    *,
-    scope: str = "batch",
-    eps: float = 1e-6,
-    eps_on: str = "std",
-    lengths: jax.Array | None = None,
-    axis_name: str | None = None,
-) -> jax.Array:
-    """Mean 0 and standard deviation 1 over the batch, so that the scale does not grow with M.
-
-    The scope is part of the algorithm. ``batch`` and ``token`` use the statistics of all devices.
-
-    Args:
-      values: ``[B, G]`` float32, one per completion.
-      where: ``[B, G]`` bool, completions with at least one scored channel; others become 0.
-      scope: batch (each completion counts once), token (as often as it has tokens: verl), group
-        (each prompt on its own) or none.
-      eps: added to the standard deviation, or to the variance.
-      eps_on: std or variance.
-      lengths: ``[B, G]`` completion lengths in tokens, for scope token.
-      axis_name: the device axis under pmap or shard_map.
-
-    Returns:
-      ``[B, G]`` float32.
-
-    Raises:
-      ValueError: if scope is token and there are no lengths.
-
-    Source:
-      GDPO, arXiv:2601.05242, Eq. 6; sample variance, as its code has it.
-
-    >>> whiten(jnp.array([[1.0, 3.0]]), jnp.array([[True, True]])).round(4).tolist()
-    [[-0.7071, 0.7071]]
-    """
-    values = jnp.where(where, values, 0.0)
-    if scope == "none":
-        return values
-    if scope == "group":
-        deviation, std, _ = _deviations(values[..., None], where[..., None], ddof=1)
-        return (deviation / _denominator(std, eps, eps_on))[..., 0]
-    if scope == "token" and lengths is None:
-        raise ValueError(
-            'whiten="token" needs lengths, the completions\' lengths in tokens, got none.\n'
-            "  Pass lengths=completion_mask.sum(-1)."
-        )
-
-    def over_devices(reduce, x):
-        return x if axis_name is None else reduce(x, axis_name)
-
-    weight = jnp.where(where, 1.0 if lengths is None or scope == "batch" else lengths, 0.0)
-    count = over_devices(jax.lax.psum, jnp.sum(weight))
-    high = over_devices(jax.lax.pmax, jnp.max(jnp.where(where, values, -jnp.inf)))
-    low = over_devices(jax.lax.pmin, jnp.min(jnp.where(where, values, jnp.inf)))
-    total = over_devices(jax.lax.psum, jnp.sum(weight * values))
-    deviation = jnp.where(where & (high > low), values - total / jnp.maximum(count, 1.0), 0.0)
-    squares = over_devices(jax.lax.psum, jnp.sum(weight * deviation**2))
-    std = jnp.sqrt(squares / jnp.maximum(count - 1.0, 1.0))
-    return deviation / _denominator(std, eps, eps_on)
-
-
-def _denominator(std: jax.Array, eps: float, eps_on: str) -> jax.Array:
-    total = jnp.sqrt(std**2 + eps) if eps_on == "variance" else std + eps
-    return jnp.where(total > 0, total, 1.0)  # eps = 0 and all values equal: 0 / 1, not 0 / 0
 
 
 def compute_advantages(
@@ -174,33 +38,40 @@ def compute_advantages(
     channels: Sequence[Channel] | None = None,
     risk_coef: Any = None,
     lengths: Any = None,
-    axis_name: str | None = None,
+    rule_state: Any = None,
+    step: Any = None,
+    with_weights: Any = True,
 ) -> Advantages:
     """One advantage per completion from several rewards; the whole method in one call.
 
-    Standardise every channel within its group, aggregate the channels of each completion, whiten.
-    The result is a constant for the policy gradient: no gradient flows through it. Aggregation
-    happens once per completion, never per token.
+    Standardise every channel within its group, apply the rule to the channels of the whole batch,
+    whiten. The result is a constant for the policy gradient: no gradient flows through it.
+    Aggregation happens once per completion, never per token.
 
     Args:
-      rewards: ``[B, G, M]`` float, each channel in its own unit; NaN means "not scored".
+      rewards: ``[B, G, M]`` float, each channel in its own unit; NaN means "not scored". float64
+        NumPy arrays keep their digits: they are centred before they become float32.
       where: ``[B, G, M]`` bool, channels that exist and were scored; None: all.
-      config: the method and its conventions.
+      config: the rule and its conventions; also a method's name, a rule or a mapping of fields.
       channels: the M channels, for weights by name and for ``levels``, which ``rvpo_level`` needs
-        and a custom aggregator may ask for.
+        and a user's rule may ask for.
       risk_coef: k, overrides ``config.risk_coef``; may be traced, so a schedule does not recompile.
       lengths: ``[B, G]`` completion lengths in tokens, for ``whiten="token"``.
-      axis_name: the device axis under pmap or shard_map; rewards are then this device's share.
+      rule_state: memory of the rule, from an earlier call; None: as its ``init`` makes it.
+      step: train steps before this one, scalar int, for a rule that asks for it.
+      with_weights: whether to compute ``weights``; False, also a traced one, leaves NaN. A rule
+        that is neither named nor pointwise takes ``B * G`` backward passes for them.
 
     Returns:
       ``Advantages``: advantages, aggregate ``[B, G]``; scores, weights ``[B, G, M]``; live
-      ``[B, M]``. ``weights`` is the gradient of the aggregate with respect to the scores: who
-      decided. For grpo, which never forms scores, it is std_j w_j / std_sum: the channel with
-      the largest scale decides.
+      ``[B, M]``; keep ``[B, G]``; rule_state. ``weights`` says who decided: the gradient of a
+      completion's own aggregate by its own scores, raw rewards moving with the scores (see
+      ``rules.own_weights``). For grpo it is std_j w_j / std_sum: the channel with the largest
+      scale decides.
 
     Raises:
-      ValueError: on a wrong shape, an infinite reward, weights that do not fit, or ``rvpo_level``
-        without channels.
+      ValueError: on a wrong shape, an infinite reward, weights that do not fit, ``rvpo_level``
+        without channels, or a rule that returns what is not finite.
 
     Source:
       arXiv:2605.05750 (aggregation), arXiv:2601.05242 (standardisation and whitening).
@@ -215,108 +86,248 @@ def compute_advantages(
     check_rewards(rewards, names)
     if names is not None:
         config = config.with_channels(names)
-    rewards = jnp.asarray(rewards, jnp.float32)
-    mask = ~jnp.isnan(rewards)
-    if where is not None:
-        if jnp.shape(where) != rewards.shape:
-            raise ValueError(
-                f"where must have the shape of rewards {rewards.shape}, got {jnp.shape(where)}.\n"
-                "  One flag per reward."
-            )
-        mask = mask & jnp.asarray(where, bool)
-    if lengths is not None and jnp.shape(lengths) != rewards.shape[:2]:
-        raise ValueError(
-            f"lengths must have shape [B, G] = {rewards.shape[:2]}, got {jnp.shape(lengths)}.\n"
-            "  One length per completion."
-        )
-    weights = _checked_weights(config, rewards.shape[-1])
-    rewards = jnp.where(mask, rewards, 0.0)
+    raw = _numbers(rewards)
+    mask = _checked_mask(raw, where)
+    _check_lengths(lengths, raw.shape)
+    shifted, lowest = _shift(raw, mask)
 
-    scores, live = standardize(rewards, mask, ddof=config.ddof, eps=config.eps)
+    scores, live = standardize(shifted, mask, ddof=config.ddof, eps=config.eps)
     counted = mask & live[:, None, :] if config.dead_channels == "drop" else mask
-    if config.method == "grpo":
-        aggregate, channel_weights = _sum_then_standardize(rewards, mask, weights, config)
-    else:
-        function = make_aggregator(
-            config,
-            where=counted,
-            weights=weights,
-            risk_coef=config.risk_coef if risk_coef is None else risk_coef,
-            variance_coef=config.variance_coef,
-            level_coef=config.level_coef,
-            levels=None if channels is None else _levels(rewards, mask, channels),
-            rewards=rewards,
-        )
-        aggregate, pullback = jax.vjp(function, scores)
-        if aggregate.shape != rewards.shape[:2]:
-            raise ValueError(
-                f"aggregator must map [B, G, M] = {rewards.shape} to [B, G] = {rewards.shape[:2]}, "
-                f"got {aggregate.shape}.\n  Reduce the last axis only."
-            )
-        (channel_weights,) = pullback(jnp.ones_like(aggregate))
-
+    available = {
+        "rewards": jnp.where(mask, jnp.asarray(raw, jnp.float32), 0.0),
+        "shifted": shifted,
+        "lowest": lowest,
+        "where": counted,
+        "scored": mask,
+        "live": live,
+        "levels": None if channels is None else _levels(shifted, lowest, mask, channels),
+        "weights": _checked_weights(config, raw.shape[-1]),
+        "lengths": None if lengths is None else jnp.asarray(lengths, jnp.float32),
+        "step": step,
+        "risk_coef": config.risk_coef if risk_coef is None else risk_coef,
+        "variance_coef": config.variance_coef,
+        "level_coef": config.level_coef,
+        "ddof": config.ddof,
+        "eps": config.eps,
+    }
+    method = method_of(config.method, METHODS)
+    if rule_state is None:
+        rule_state = init_rule(method, raw.shape[-1])
+    check_state(method, rule_state, raw.shape[-1])
+    out = apply_rule(method, scores, rule_state, available)
     scored = jnp.any(mask, axis=-1)
-    advantages = aggregate
-    if config.recenter:
-        count = jnp.maximum(jnp.sum(scored, axis=1, keepdims=True), 1)
-        advantages = advantages - jnp.sum(advantages, 1, keepdims=True, where=scored) / count
-    advantages = whiten(
-        advantages,
-        scored,
-        scope=config.whiten,
-        eps=config.whiten_eps,
-        eps_on=config.whiten_eps_on,
-        lengths=None if lengths is None else jnp.asarray(lengths, jnp.float32),
-        axis_name=axis_name,
-    )
+    _check_finite(out.aggregate, scored, config.method)
+    keep = scored if out.keep is None else scored & out.keep
     result = Advantages(
-        advantages=advantages,
+        advantages=_finish(out, keep, config, available["lengths"]),
         scores=scores,
-        weights=channel_weights,
-        aggregate=aggregate,
+        weights=_weights(method, scores, rule_state, available, with_weights),
+        aggregate=out.aggregate,
         live=live,
+        keep=keep,
+        rule_state=out.state,
     )
     return jax.lax.stop_gradient(result)
+
+
+def check_rewards(rewards: Any, channel_names: Sequence[str] | None = None) -> None:
+    """Refuses rewards of the wrong shape, or infinite ones, with advice.
+
+    Args:
+      rewards: anything with a shape; values are looked at only where they are concrete.
+      channel_names: names of the M channels, where known.
+
+    Raises:
+      ValueError: naming what came and what to do.
+    """
+    shape = tuple(np.shape(rewards))
+    if len(shape) != 3:
+        raise Refusal(
+            "rewards must have shape [B, G, M] = (prompts, completions per prompt, reward "
+            f"channels), got {shape}.",
+            "For a single channel add the last axis: rewards[..., None]."
+            if len(shape) == 2
+            else "Give one number per prompt, completion and channel.",
+        )
+    if shape[1] < 2:
+        raise Refusal(
+            f"a group needs G >= 2 completions to be standardised, got G = {shape[1]}.",
+            "Raise rollout.group_size.",
+        )
+    if shape[2] < 1 or shape[0] < 1:
+        raise Refusal(f"rewards must not be empty, got shape {shape}.", "Give every axis >= 1.")
+    if channel_names is not None and shape[2] != len(channel_names):
+        raise Refusal(
+            f"rewards has M = {shape[2]} channels but {len(channel_names)} are configured: "
+            f"{', '.join(channel_names)}.",
+            "The last axis must follow the order of the channels.",
+        )
+    if isinstance(rewards, jax.core.Tracer):
+        return
+    # Beyond float32 counts as infinite: that is what it would become.
+    too_large = np.abs(np.asarray(rewards, np.float64)) > np.finfo(np.float32).max
+    if too_large.any():
+        place = tuple(int(i) for i in np.argwhere(too_large)[0])
+        value = float(np.asarray(rewards)[place])
+        raise Refusal(
+            f"rewards must be finite or NaN (not scored), got an infinity at [b, g, m] = {place}."
+            if np.isinf(value)
+            else f"rewards must fit float32, got {value:g} at [b, g, m] = {place}.",
+            "Clip the reward function's values.",
+        )
+
+
+def _numbers(rewards: Any) -> Any:
+    """JAX arrays as they are, in float32; everything else as NumPy's float64, digits kept."""
+    if isinstance(rewards, jax.Array):
+        return rewards.astype(jnp.float32)
+    return np.asarray(rewards, np.float64)
+
+
+def _checked_mask(rewards: Any, where: Any) -> Any:
+    xp = jnp if isinstance(rewards, jax.Array) or isinstance(where, jax.Array) else np
+    mask = ~xp.isnan(rewards)
+    if where is None:
+        return mask
+    if isinstance(where, AdvantageConfig):
+        raise Refusal(
+            f"where must have the shape of rewards {rewards.shape}, got an AdvantageConfig.",
+            "Pass it as config=...; where holds one flag per reward.",
+        )
+    if np.shape(where) != rewards.shape:
+        raise Refusal(
+            f"where must have the shape of rewards {rewards.shape}, got {np.shape(where)}.",
+            "One flag per reward.",
+        )
+    return mask & xp.asarray(where, bool)
+
+
+def _check_lengths(lengths: Any, shape: tuple[int, ...]) -> None:
+    if lengths is not None and np.shape(lengths) != shape[:2]:
+        raise Refusal(
+            f"lengths must have shape [B, G] = {shape[:2]}, got {np.shape(lengths)}.",
+            "One length per completion.",
+        )
+
+
+def _shift(rewards: Any, mask: Any) -> tuple[jax.Array, jax.Array]:
+    """Rewards less the smallest of their group, and that smallest one, both float32."""
+    xp = np if isinstance(rewards, np.ndarray) and isinstance(mask, np.ndarray) else jnp
+    low = xp.min(xp.where(mask, rewards, xp.inf), axis=1, keepdims=True)
+    low = xp.where(xp.isfinite(low), low, 0.0)
+    shifted = xp.where(mask, rewards - low, 0.0)
+    return jnp.asarray(shifted, jnp.float32), jnp.asarray(low, jnp.float32)
 
 
 def _checked_weights(config: AdvantageConfig, num_channels: int) -> jax.Array | None:
     if config.weights is None:
         return None
     if not isinstance(config.weights, (tuple, list)):
-        raise ValueError(
-            f"advantage.weights by name need the channels' names, got {config.weights}.\n"
-            "  Pass channels=[Channel(name=...), ...], or weights as a tuple in channel order."
+        raise Refusal(
+            f"advantage.weights by name need the channels' names, got {config.weights}.",
+            "Pass channels=[Channel(name=...), ...], or weights as a tuple in channel order.",
         )
     if len(config.weights) != num_channels:
-        raise ValueError(
+        raise Refusal(
             f"advantage.weights has {len(config.weights)} values but rewards has M = "
-            f"{num_channels} channels.\n  Give one weight per channel."
+            f"{num_channels} channels.",
+            "Give one weight per channel.",
         )
     return jnp.asarray(config.weights, jnp.float32)
 
 
-def _levels(rewards: jax.Array, where: jax.Array, channels: Sequence[Channel]) -> jax.Array:
+def _levels(
+    shifted: jax.Array, lowest: jax.Array, where: jax.Array, channels: Sequence[Channel]
+) -> jax.Array:
     """Group mean of each channel on the scale of its range, ``[B, 1, M]`` in [0, 1]."""
     low = jnp.array([channel.low for channel in channels]).reshape(1, 1, -1)
     high = jnp.array([channel.high for channel in channels]).reshape(1, 1, -1)
     count = jnp.maximum(jnp.sum(where, axis=1, keepdims=True), 1)
-    mean = jnp.sum(rewards, axis=1, keepdims=True, where=where) / count
+    mean = lowest + jnp.sum(shifted, axis=1, keepdims=True, where=where) / count
     return (mean - low) / (high - low)
 
 
-def _sum_then_standardize(
-    rewards: jax.Array, where: jax.Array, weights: jax.Array | None, config: AdvantageConfig
-) -> tuple[jax.Array, jax.Array]:
-    """GRPO on the weighted sum; and which channel's scale dominates that sum."""
-    total = sum_aggregate(rewards, weights=weights, where=where)[..., None]  # [B, G, 1]
-    scored = jnp.any(where, axis=-1, keepdims=True)
-    deviation, std, live = _deviations(total, scored, config.ddof)
-    _, channel_std, _ = _deviations(rewards, where, config.ddof)  # [B, 1, M]
-    if weights is not None:
-        channel_std = channel_std * weights.reshape(1, 1, -1)
-    share = jnp.where(live, channel_std / jnp.where(live, std, 1.0), 0.0)
-    aggregate = deviation / jnp.where(live, std + config.eps, 1.0)
-    return aggregate[..., 0], jnp.where(where, share, 0.0)
+def _check_finite(aggregate: jax.Array, scored: jax.Array, rule: Any) -> None:
+    """Where values are concrete; in a run the recorder stops with the rule's name."""
+    if isinstance(aggregate, jax.core.Tracer):
+        return
+    bad = ~np.isfinite(np.asarray(aggregate)) & np.asarray(scored)
+    if bad.any():
+        place = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise Refusal(
+            f"rule {rule_name(rule)} must return finite numbers, got "
+            f"{float(aggregate[place])} at [b, g] = {place}.",
+            "Mask before dividing or taking a logarithm: channels that are dead have score 0.",
+        )
 
 
-WHITENINGS: dict[str, Any] = {"batch": None, "token": None, "group": None, "none": None}
+def _finish(
+    out: RuleOutput, keep: jax.Array, config: AdvantageConfig, lengths: jax.Array | None
+) -> jax.Array:
+    """Aggregate to advantages: recentre, whiten; 0 for what the rule dropped."""
+    values = jnp.where(keep, out.aggregate, 0.0)
+    if config.recenter:
+        count = jnp.maximum(jnp.sum(keep, axis=1, keepdims=True), 1)
+        values = values - jnp.sum(values, axis=1, keepdims=True) / count
+    function = config.whiten if callable(config.whiten) else WHITENINGS[config.whiten]
+    named = {"lengths": lengths, "eps": config.whiten_eps, "eps_on": config.whiten_eps_on}
+    whiten = bind(function, named, what="whitening", leading=2)
+    return jnp.where(keep, whiten(values, keep), 0.0)
+
+
+def _weights(
+    method: Method, scores: jax.Array, state: Any, available: dict[str, Any], wanted: Any
+) -> jax.Array:
+    """Who decided, ``[B, G, M]``; NaN where it was not asked for."""
+    if wanted is False:
+        return jnp.full(scores.shape, jnp.nan)
+    if method.weights is not None:
+        return bind(method.weights, available, what="weights")(scores)
+    if method.pointwise:
+        return pointwise_weights(
+            lambda z: apply_rule(method, z, state, available).aggregate, scores
+        )
+    _, std, live = deviations(available["shifted"], available["scored"], available["ddof"])
+    unit = jnp.where(live, std + available["eps"], 0.0)  # reward per score; none where dead
+
+    def aggregate(moved: jax.Array) -> jax.Array:
+        change = (moved - scores) * unit
+        along = {name: available[name] + change for name in ("rewards", "shifted")}
+        return apply_rule(method, moved, state, available | along).aggregate
+
+    scored = jnp.any(available["scored"], axis=-1)
+    if wanted is True:
+        return own_weights(aggregate, scores, scored)
+    return jax.lax.cond(
+        wanted,
+        lambda: own_weights(aggregate, scores, scored),
+        lambda: jnp.full(scores.shape, jnp.nan),
+    )
+
+
+def init_rule_state(config: AdvantageConfig, num_channels: int) -> Any:
+    """The memory of a config's rule before the first step.
+
+    Args:
+      config: the rule.
+      num_channels: M.
+
+    Returns:
+      A tree of arrays; empty for a rule without memory.
+
+    >>> init_rule_state(AdvantageConfig(), 3)
+    ()
+    """
+    return init_rule(method_of(config.method, METHODS), num_channels)
+
+
+def without_state(judged: Advantages) -> Advantages:
+    """The same without the rule's memory, which the train state holds.
+
+    Args:
+      judged: what ``compute_advantages`` returned.
+
+    Returns:
+      A copy.
+    """
+    return dataclasses.replace(judged, rule_state=())

@@ -1,31 +1,19 @@
-"""Join the standardised channels of one completion into one number.
+"""Join the standardised channels of one completion into one number; the named rules.
 
 Every aggregator maps ``[..., M] -> [...]``, treats channels alike but for their ``weights``, and
-leaves out channels where ``where`` is False. ``M`` reward channels; ``Z`` the scores.
+leaves out channels where ``where`` is False. A new rule is a function and a record in ``METHODS``,
+both here. ``M`` reward channels; ``Z`` the scores.
 """
 
-import inspect
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from rvpo_jax.config import AdvantageConfig
+from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.method.masking import normalized_weights
-
-Aggregator = Callable[..., jax.Array]
-
-
-class Method(NamedTuple):
-    """What the package knows of a named rule."""
-
-    rule: Any
-    label: str
-    color: str = "#888888"
-    reads: tuple[str, ...] = ()
-    pointwise: bool = False
-    standardized: bool = False
+from rvpo_jax.method.rules import Method
+from rvpo_jax.method.standardize import deviations
 
 
 def _prepare(
@@ -129,6 +117,8 @@ def softmin_aggregate(
 def _softmin(scores: jax.Array, share: jax.Array, mask: jax.Array, risk_coef: Any) -> jax.Array:
     """The soft minimum of what ``_prepare`` returns."""
     k = jnp.asarray(risk_coef, jnp.float32)
+    # A subnormal k is 0 on most hardware, and 0 / 0 where it is divided by.
+    k = jnp.where(k < jnp.finfo(jnp.float32).tiny, 0.0, k)
     at_limit = (k == 0) | jnp.isinf(k)
     safe_k = jnp.where(at_limit, 1.0, k)  # keeps the branch not taken finite, its gradient too
 
@@ -215,8 +205,9 @@ _NEGATIVE_LEVEL = "0 ignores levels; a negative value would serve what is alread
 
 
 def _check_not_negative(name: str, value: Any, remedy: str) -> None:
-    if isinstance(value, (int, float)) and not value >= 0:
-        raise ValueError(f"{name} must be >= 0, got {value}.\n  {remedy}")
+    """A plain number or a concrete scalar is checked; a traced one cannot be."""
+    if not isinstance(value, jax.core.Tracer) and not float(value) >= 0:
+        raise Refusal(f"{name} must be >= 0, got {value}.", remedy)
 
 
 def variance_penalized_aggregate(
@@ -280,80 +271,118 @@ def _masked_min(scores: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.where(jnp.any(mask, axis=-1), low, 0.0)
 
 
-AGGREGATORS: dict[str, Aggregator] = {
-    "rvpo": softmin_aggregate,
-    "rvpo_level": level_softmin_aggregate,
-    "variance": variance_penalized_aggregate,
-    "hard_min": min_aggregate,
-    "gdpo": mean_aggregate,
-    "gdpo_sum": sum_aggregate,
-}
-# grpo is missing by its nature: it never forms scores (advantages.py computes it).
+def sum_then_standardize(
+    scores: jax.Array,
+    *,
+    shifted: jax.Array,
+    lowest: jax.Array,
+    scored: jax.Array,
+    weights: jax.Array | None = None,
+    ddof: int = 1,
+    eps: float = 1e-6,
+) -> jax.Array:
+    """GRPO: the weighted sum of the raw rewards, standardised in the group.
+
+    Each channel's smallest value in the group is taken off before the sum: it is the same for all
+    completions that the channel scored, and adding it would cost the digits of the other channels.
+
+    Args:
+      scores: ``[B, G, M]``, not looked at.
+      shifted: ``[B, G, M]`` float32, rewards less ``lowest``.
+      lowest: ``[B, 1, M]`` float32, the smallest reward of a group.
+      scored: ``[B, G, M]`` bool, channel exists and was scored.
+      weights: ``[M]`` float >= 0, multiplied as they are; None: 1 each.
+      ddof: 1 sample, 0 population standard deviation.
+      eps: added to the standard deviation, in reward units.
+
+    Returns:
+      ``[B, G]`` float32; 0 where all sums of a group are equal.
+
+    Source:
+      GRPO, arXiv:2402.03300, on a sum of rewards.
+    """
+    deviation, std, live = _deviations_of_sum(shifted, lowest, scored, weights, ddof)
+    return (deviation / jnp.where(live, std + eps, 1.0))[..., 0]
+
+
+def scale_weights(
+    scores: jax.Array,
+    *,
+    shifted: jax.Array,
+    lowest: jax.Array,
+    scored: jax.Array,
+    weights: jax.Array | None = None,
+    ddof: int = 1,
+) -> jax.Array:
+    """Who decides a sum: each channel's standard deviation over that of the sum.
+
+    Args:
+      scores: ``[B, G, M]``, not looked at.
+      shifted: see ``sum_then_standardize``.
+      lowest: see ``sum_then_standardize``.
+      scored: see ``sum_then_standardize``.
+      weights: see ``sum_then_standardize``.
+      ddof: see ``sum_then_standardize``.
+
+    Returns:
+      ``[B, G, M]`` float32; the group's statistics count as fixed.
+    """
+    _, std, live = _deviations_of_sum(shifted, lowest, scored, weights, ddof)
+    _, channel_std, _ = deviations(shifted, scored, ddof)  # [B, 1, M]
+    channel_std = channel_std * _broadcast(weights, shifted.ndim)
+    share = jnp.where(live, channel_std / jnp.where(live, std, 1.0), 0.0)
+    return jnp.where(scored, share, 0.0)
+
+
+def _deviations_of_sum(
+    shifted: jax.Array, lowest: jax.Array, scored: jax.Array, weights: Any, ddof: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """``deviations`` of the weighted sum of rewards, less what all its completions share."""
+    in_group = jnp.any(scored, axis=1, keepdims=True)
+    # A completion without the channel lacks its lowest value too.
+    missing = jnp.where(in_group & ~scored, lowest, 0.0)
+    parts = jnp.where(scored, shifted, 0.0) - missing
+    total = jnp.sum(parts * _broadcast(weights, shifted.ndim), axis=-1, keepdims=True)
+    return deviations(total, jnp.any(scored, axis=-1, keepdims=True), ddof)
+
+
+def _broadcast(weights: Any, ndim: int) -> jax.Array:
+    weights = 1.0 if weights is None else weights
+    return jnp.asarray(weights, jnp.float32).reshape((1,) * (ndim - 1) + (-1,))
+
+
 METHODS: dict[str, Method] = {
     "rvpo": Method(
-        softmin_aggregate, "soft minimum", "#009E73", reads=("risk_coef",), pointwise=True
+        rule=softmin_aggregate,
+        label="soft minimum",
+        color="#009E73",
+        reads=("risk_coef",),
+        pointwise=True,
     ),
     "rvpo_level": Method(
-        level_softmin_aggregate,
-        "soft minimum by level",
-        "#E69F00",
+        rule=level_softmin_aggregate,
+        label="soft minimum by level",
+        color="#E69F00",
         reads=("risk_coef", "level_coef", "levels"),
         pointwise=True,
     ),
     "variance": Method(
-        variance_penalized_aggregate,
-        "mean - variance",
-        "#B59B00",
+        rule=variance_penalized_aggregate,
+        label="mean - variance",
+        color="#B59B00",
         reads=("variance_coef",),
         pointwise=True,
     ),
-    "hard_min": Method(min_aggregate, "minimum", "#CC79A7", pointwise=True),
-    "gdpo": Method(mean_aggregate, "mean (GDPO)", "#0072B2", pointwise=True),
-    "gdpo_sum": Method(sum_aggregate, "sum of scores", "#56B4E9", pointwise=True),
-    "grpo": Method(None, "sum (GRPO)", "#D55E00", standardized=True),
+    "hard_min": Method(rule=min_aggregate, label="minimum", color="#CC79A7", pointwise=True),
+    "gdpo": Method(rule=mean_aggregate, label="mean (GDPO)", color="#0072B2", pointwise=True),
+    "gdpo_sum": Method(rule=sum_aggregate, label="sum of scores", color="#56B4E9", pointwise=True),
+    "grpo": Method(
+        rule=sum_then_standardize,
+        label="sum (GRPO)",
+        color="#D55E00",
+        reads=("ddof", "eps"),
+        weights=scale_weights,
+        standardized=True,
+    ),
 }
-
-
-def make_aggregator(config: AdvantageConfig, **available: Any) -> Callable[[jax.Array], jax.Array]:
-    """Binds a method name or a user's function to what it wants to know.
-
-    A user's function takes the scores ``[B, G, M]`` first and returns ``[B, G]``. It is also
-    given those of ``available`` that it names as keyword arguments: ``where`` ``[B, G, M]``,
-    ``weights`` ``[M]`` or None, ``risk_coef``, ``variance_coef``, ``level_coef``, ``levels``
-    ``[B, 1, M]`` (each channel's group mean rescaled by its range to [0, 1]) and ``rewards``
-    ``[B, G, M]``.
-
-    Args:
-      config: ``config.method`` is one of ``AGGREGATORS`` or a function.
-      **available: what functions may ask for.
-
-    Returns:
-      A function ``[B, G, M] -> [B, G]``.
-
-    Raises:
-      ValueError: if the function asks for something that is not there.
-    """
-    function = config.method if callable(config.method) else AGGREGATORS[config.method]
-    wanted = {}
-    parameters = list(inspect.signature(function).parameters.values())
-    for parameter in parameters[1:]:
-        if parameter.name in getattr(function, "keywords", {}):
-            continue  # bound by functools.partial: the user's value, not the config's
-        if parameter.kind is parameter.VAR_KEYWORD:
-            wanted = {name: value for name, value in available.items() if value is not None}
-        elif parameter.name in available and (
-            available[parameter.name] is not None or parameter.name == "weights"
-        ):
-            wanted[parameter.name] = available[parameter.name]
-        elif (
-            parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
-        ):
-            hint = (
-                " levels need channels=[Channel(...), ...]." if parameter.name == "levels" else ""
-            )
-            raise ValueError(
-                f"aggregator {getattr(function, '__name__', function)} asks for "
-                f"{parameter.name}, which is not available.\n"
-                f"  It may name: {', '.join(available)}.{hint}"
-            )
-    return lambda scores: function(scores, **wanted)
+"""The named rules: function, label, color and what each reads. The default comes first."""

@@ -1,10 +1,19 @@
 """Policy-gradient losses over tokens, as sums; the step owns the denominator.
 
+Objectives, KL estimators, denominators and further terms are dictionaries of functions: a name in
+``LossConfig`` picks one, and a user's function stands wherever a name does. A new one of ours is a
+function and an entry here.
+
 ``B`` prompts, ``G`` completions per prompt, ``C`` completion tokens, ``V`` vocabulary.
 """
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
+
+from rvpo_jax.method.binding import bind, pick
 
 # exp(20) is far outside every clip range, and squared it still fits float32.
 MAX_LOG_RATIO = 20.0
@@ -32,33 +41,6 @@ def token_logprobs(logits: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax
     return jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0], entropy
 
 
-def token_weights(completion_mask: jax.Array, denominator: str) -> tuple[jax.Array, jax.Array]:
-    """How much each token counts, and this device's share of the denominator.
-
-    The loss of a batch is sum(weights * token losses) / (sum of the denominators of all devices).
-
-    Args:
-      completion_mask: ``[B, G, C]`` bool.
-      denominator: token (every token counts alike), sequence (every completion counts alike:
-        GRPO) or constant (tokens over the fixed length C: Dr.GRPO).
-
-    Returns:
-      Weights ``[B, G, C]`` float32, 0 outside the mask; the denominator, scalar float32.
-
-    >>> mask = jnp.array([[[True, True], [True, False]]])
-    >>> [float(token_weights(mask, name)[1]) for name in ("token", "sequence", "constant")]
-    [3.0, 2.0, 4.0]
-    """
-    weights = completion_mask.astype(jnp.float32)
-    if denominator == "token":
-        return weights, jnp.sum(weights)
-    num_completions = jnp.asarray(completion_mask.shape[0] * completion_mask.shape[1], jnp.float32)
-    if denominator == "sequence":
-        lengths = jnp.sum(weights, axis=-1, keepdims=True)
-        return weights / jnp.maximum(lengths, 1.0), num_completions
-    return weights, num_completions * completion_mask.shape[2]
-
-
 def log_ratios(
     logprobs: jax.Array, old_logprobs: jax.Array, completion_mask: jax.Array, level: str = "token"
 ) -> jax.Array:
@@ -84,6 +66,30 @@ def log_ratios(
     return jnp.clip(ratios, -MAX_LOG_RATIO, MAX_LOG_RATIO)
 
 
+def importance_weights(
+    trainer_logprobs: jax.Array, sampler_logprobs: jax.Array, completion_mask: jax.Array, cap: float
+) -> jax.Array:
+    """Truncated weights that correct a sampler whose probabilities differ from the trainer's.
+
+    Args:
+      trainer_logprobs: ``[B, G, C]`` float32, the sampling parameters seen by the trainer.
+      sampler_logprobs: ``[B, G, C]`` float32, what the sampler reported.
+      completion_mask: ``[B, G, C]`` bool.
+      cap: upper bound of a weight.
+
+    Returns:
+      ``[B, G, C]`` float32, no gradient; 1 outside the mask.
+
+    Source:
+      Yao et al. 2025, "Truncated importance sampling" for a rollout/training mismatch.
+    """
+    log_ratio = log_ratios(trainer_logprobs, sampler_logprobs, completion_mask)
+    return jax.lax.stop_gradient(jnp.minimum(jnp.exp(log_ratio), cap))
+
+
+# Objectives: (log_ratio, advantages, weights, *, ...) -> sum over tokens
+
+
 def clipped_policy_loss(
     log_ratio: jax.Array,
     advantages: jax.Array,
@@ -101,7 +107,7 @@ def clipped_policy_loss(
     Args:
       log_ratio: ``[B, G, C]`` float32, from ``log_ratios``.
       advantages: ``[B, G]`` float32, one per completion.
-      weights: ``[B, G, C]`` float32, from ``token_weights``.
+      weights: ``[B, G, C]`` float32, from a denominator.
       clip_low: lower clip distance.
       clip_high: upper clip distance.
       dual_clip: c > 1, or None.
@@ -126,56 +132,278 @@ def clipped_policy_loss(
     return -jnp.sum(objective * weights)
 
 
+def cispo_loss(
+    log_ratio: jax.Array,
+    advantages: jax.Array,
+    weights: jax.Array,
+    *,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+) -> jax.Array:
+    """CISPO: the ratio is clipped and held fixed, so that every token keeps its gradient.
+
+    sum_t w_t * -stop(clip(r_t, 1 - clip_low, 1 + clip_high)) A log r_t; the gradient of log r_t is
+    that of log pi.
+
+    Args:
+      log_ratio: ``[B, G, C]`` float32.
+      advantages: ``[B, G]`` float32.
+      weights: ``[B, G, C]`` float32.
+      clip_low: lower clip distance.
+      clip_high: upper clip distance.
+
+    Returns:
+      Scalar float32, a sum.
+
+    Source:
+      MiniMax-M1, arXiv:2506.13585, Eq. 4 and 5.
+    """
+    clipped = jnp.clip(jnp.exp(log_ratio), 1.0 - clip_low, 1.0 + clip_high)
+    return reinforce_loss(log_ratio, advantages, weights * jax.lax.stop_gradient(clipped))
+
+
+def reinforce_loss(log_ratio: jax.Array, advantages: jax.Array, weights: jax.Array) -> jax.Array:
+    """Plain policy gradient: sum_t w_t * -A log r_t, whose gradient is that of -A log pi.
+
+    Its value is 0 while the policy is the one that sampled; only its gradient matters.
+
+    Args:
+      log_ratio: ``[B, G, C]`` float32.
+      advantages: ``[B, G]`` float32.
+      weights: ``[B, G, C]`` float32.
+
+    Returns:
+      Scalar float32, a sum.
+
+    Source:
+      Williams 1992, REINFORCE.
+
+    >>> ratio, advantages = jnp.full((1, 1, 1), 0.5), jnp.full((1, 1), 2.0)
+    >>> float(reinforce_loss(ratio, advantages, jnp.ones((1, 1, 1))))
+    -1.0
+    """
+    return -jnp.sum(advantages[..., None] * log_ratio * weights)
+
+
+class Objective(NamedTuple):
+    """A named objective and the conventions of its paper, used where the config says None.
+
+    Attributes:
+      function: ``(log_ratio [B, G, C], advantages [B, G], weights [B, G, C], *, ...) -> scalar``
+        sum, given those of clip_low, clip_high, dual_clip and completion_mask that it names.
+      ratio_level: token or sequence.
+      denominator: a key of ``DENOMINATORS``.
+    """
+
+    function: Callable[..., jax.Array]
+    ratio_level: str = "token"
+    denominator: str = "token"
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "clipped": Objective(clipped_policy_loss),
+    # arXiv:2507.18071, Eq. 5: one ratio per completion, the mean over completions.
+    "gspo": Objective(clipped_policy_loss, ratio_level="sequence", denominator="sequence"),
+    "cispo": Objective(cispo_loss),
+    # arXiv:2503.20783: no division by the length of a completion. Its advantages are not divided
+    # by the group's deviation either, which is a matter of the rule.
+    "dr_grpo": Objective(clipped_policy_loss, denominator="constant"),
+    "reinforce": Objective(reinforce_loss),
+}
+
+
+# Denominators: (completion_mask, *, keep) -> token weights, this device's share of the denominator
+
+
+def per_token(completion_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Every token counts alike.
+
+    The loss of a batch is sum(weights * token losses) / (sum of the denominators of all devices).
+
+    Args:
+      completion_mask: ``[B, G, C]`` bool.
+
+    Returns:
+      Weights ``[B, G, C]`` float32, 0 outside the mask; the denominator, scalar float32.
+
+    >>> mask = jnp.array([[[True, True], [True, False]]])
+    >>> [float(count(mask)[1]) for count in DENOMINATORS.values()]
+    [3.0, 2.0, 4.0]
+    """
+    weights = completion_mask.astype(jnp.float32)
+    return weights, jnp.sum(weights)
+
+
+def per_sequence(completion_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Every completion counts alike: the mean over completions of their token mean (GRPO).
+
+    Args:
+      completion_mask: ``[B, G, C]`` bool.
+
+    Returns:
+      See ``per_token``.
+    """
+    weights = completion_mask.astype(jnp.float32)
+    lengths = jnp.sum(weights, axis=-1, keepdims=True)
+    return weights / jnp.maximum(lengths, 1.0), _num_completions(completion_mask)
+
+
+def constant_length(completion_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Tokens over the fixed length C: Dr.GRPO.
+
+    Args:
+      completion_mask: ``[B, G, C]`` bool.
+
+    Returns:
+      See ``per_token``.
+    """
+    weights = completion_mask.astype(jnp.float32)
+    return weights, _num_completions(completion_mask) * completion_mask.shape[2]
+
+
+def _num_completions(completion_mask: jax.Array) -> jax.Array:
+    return jnp.asarray(completion_mask.shape[0] * completion_mask.shape[1], jnp.float32)
+
+
+DENOMINATORS: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
+    "token": per_token,
+    "sequence": per_sequence,
+    "constant": constant_length,
+}
+
+
+def token_weights(
+    completion_mask: jax.Array, denominator: Any = "token", keep: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """How much each token counts, and this device's share of the denominator.
+
+    Args:
+      completion_mask: ``[B, G, C]`` bool.
+      denominator: a key of ``DENOMINATORS``, or a function of the mask that may name ``keep``.
+      keep: ``[B, G]`` bool, completions that the rule did not drop; None: all.
+
+    Returns:
+      See ``per_token``.
+
+    >>> mask = jnp.array([[[True, True], [True, False]]])
+    >>> float(token_weights(mask, "sequence")[1])
+    2.0
+    """
+    function = pick(denominator, DENOMINATORS, "loss.denominator")
+    keep = jnp.ones(completion_mask.shape[:2], bool) if keep is None else keep
+    return bind(function, {"keep": keep}, what="denominator")(completion_mask)
+
+
+# KL estimators: (log_ratio) -> nats per token
+
+
+def k1(log_ratio: jax.Array) -> jax.Array:
+    """The log ratio d itself: unbiased, high variance, can be negative.
+
+    Args:
+      log_ratio: d = log pi - log pi_ref, any shape.
+
+    Returns:
+      The same shape, nats.
+    """
+    return log_ratio
+
+
+def k2(log_ratio: jax.Array) -> jax.Array:
+    """d^2 / 2: biased, and its gradient is that of the true KL divergence.
+
+    Args:
+      log_ratio: d = log pi - log pi_ref, any shape.
+
+    Returns:
+      The same shape, nats.
+    """
+    return 0.5 * log_ratio**2
+
+
+def k3(log_ratio: jax.Array) -> jax.Array:
+    """exp(-d) - 1 + d: unbiased, never negative.
+
+    Args:
+      log_ratio: d = log pi - log pi_ref, any shape.
+
+    Returns:
+      The same shape, nats.
+
+    Source:
+      Schulman 2020, "Approximating KL divergence".
+    """
+    return jnp.expm1(-log_ratio) + log_ratio
+
+
+KL_ESTIMATORS: dict[str, Callable[[jax.Array], jax.Array]] = {"k1": k1, "k2": k2, "k3": k3}
+
+
 def kl_estimate(
-    logprobs: jax.Array, ref_logprobs: jax.Array, completion_mask: jax.Array, estimator: str = "k3"
+    logprobs: jax.Array, ref_logprobs: jax.Array, completion_mask: jax.Array, estimator: Any = "k3"
 ) -> jax.Array:
     """Per-token estimate of KL(policy || reference) from the policy's own samples.
-
-    With d = log pi - log pi_ref: k1 = d (unbiased, high variance, can be negative);
-    k2 = d^2 / 2 (biased, its gradient is that of the true KL); k3 = exp(-d) - 1 + d (unbiased,
-    never negative).
 
     Args:
       logprobs: ``[B, G, C]`` float32, current policy.
       ref_logprobs: ``[B, G, C]`` float32, frozen reference.
       completion_mask: ``[B, G, C]`` bool.
-      estimator: k1, k2 or k3.
+      estimator: a key of ``KL_ESTIMATORS``, or a function of the log ratio.
 
     Returns:
       ``[B, G, C]`` float32, nats, 0 outside the mask.
-
-    Source:
-      Schulman 2020, "Approximating KL divergence".
     """
-    log_ratio = log_ratios(logprobs, ref_logprobs, completion_mask)
-    if estimator == "k1":
-        return log_ratio
-    if estimator == "k2":
-        return 0.5 * log_ratio**2
-    return jnp.expm1(-log_ratio) + log_ratio
+    function = pick(estimator, KL_ESTIMATORS, "loss.kl_estimator")
+    return jnp.where(
+        completion_mask, function(log_ratios(logprobs, ref_logprobs, completion_mask)), 0.0
+    )
 
 
-def importance_weights(
-    trainer_logprobs: jax.Array, sampler_logprobs: jax.Array, completion_mask: jax.Array, cap: float
-) -> jax.Array:
-    """Truncated weights that correct a sampler whose probabilities differ from the trainer's.
+# Further terms: (logprobs, *, ...) -> (sum over tokens, token sums by name of the metric)
+
+
+def kl_term(
+    logprobs: jax.Array,
+    *,
+    ref_logprobs: jax.Array,
+    completion_mask: jax.Array,
+    weights: jax.Array,
+    kl_coef: float,
+    kl_estimator: Any,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """``kl_coef`` times the KL divergence to the reference policy.
 
     Args:
-      trainer_logprobs: ``[B, G, C]`` float32, the sampling parameters seen by the trainer.
-      sampler_logprobs: ``[B, G, C]`` float32, what the sampler reported.
+      logprobs: ``[B, G, C]`` float32, current policy.
+      ref_logprobs: ``[B, G, C]`` float32, frozen reference.
       completion_mask: ``[B, G, C]`` bool.
-      cap: upper bound of a weight.
+      weights: ``[B, G, C]`` float32, from the denominator.
+      kl_coef: its weight.
+      kl_estimator: a key of ``KL_ESTIMATORS``, or a function.
 
     Returns:
-      ``[B, G, C]`` float32, no gradient; 1 outside the mask.
-
-    Source:
-      Yao et al. 2025, "Truncated importance sampling" for a rollout/training mismatch.
+      The term, and the token sum ``policy/kl_ref``.
     """
-    log_ratio = log_ratios(trainer_logprobs, sampler_logprobs, completion_mask)
-    return jax.lax.stop_gradient(jnp.minimum(jnp.exp(log_ratio), cap))
+    kl = kl_estimate(logprobs, ref_logprobs, completion_mask, kl_estimator)
+    return kl_coef * jnp.sum(kl * weights), {"policy/kl_ref": jnp.sum(kl)}
 
 
-OBJECTIVES = dict.fromkeys(("clipped", "gspo", "cispo", "dr_grpo", "reinforce"))
-KL_ESTIMATORS = dict.fromkeys(("k1", "k2", "k3"))
-DENOMINATORS = dict.fromkeys(("token", "sequence", "constant"))
+def entropy_term(
+    logprobs: jax.Array, *, entropy: jax.Array, weights: jax.Array, entropy_coef: float
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The policy's entropy, which is maximised.
+
+    Args:
+      logprobs: ``[B, G, C]`` float32, not looked at.
+      entropy: ``[B, G, C]`` float32, nats, 0 outside the mask.
+      weights: ``[B, G, C]`` float32, from the denominator.
+      entropy_coef: its weight.
+
+    Returns:
+      The term, and no metrics.
+    """
+    return -entropy_coef * jnp.sum(entropy * weights), {}
+
+
+TERMS: dict[str, Callable[..., Any]] = {"kl": kl_term, "entropy": entropy_term}
+"""Terms by name; ``kl_coef`` and ``entropy_coef`` above 0 add theirs, ``extra_terms`` any."""

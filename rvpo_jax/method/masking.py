@@ -1,30 +1,7 @@
-"""Masked reductions and completion masks. ``...`` stands for any leading axes."""
+"""Masked reductions. ``...`` stands for any leading axes."""
 
 import jax
 import jax.numpy as jnp
-
-
-def completion_mask(completions: jax.Array, eos_id: int, num_written: jax.Array) -> jax.Array:
-    """Marks the tokens that the policy wrote, up to and including the first EOS.
-
-    Args:
-      completions: ``[..., C]`` int32.
-      eos_id: the token that ends a completion.
-      num_written: ``[...]`` int32. Tokens sampled before the sampler stopped; later ones are
-        padding even when no EOS came.
-
-    Returns:
-      ``[..., C]`` bool.
-
-    >>> completion_mask(jnp.array([5, 1, 5, 1]), 1, jnp.array(4)).tolist()
-    [True, True, False, False]
-    """
-    is_eos = (completions == eos_id).astype(jnp.int32)
-    # Counting the EOS *before* each position keeps the first one; argmax would read
-    # "EOS first" and "no EOS" as the same 0.
-    eos_before = jnp.cumsum(is_eos, axis=-1) - is_eos
-    position = jnp.arange(completions.shape[-1]).reshape((1,) * num_written.ndim + (-1,))
-    return (eos_before == 0) & (position < num_written[..., None])
 
 
 def masked_mean(values: jax.Array, where: jax.Array, axis: int | None = None) -> jax.Array:

@@ -23,7 +23,9 @@ def make_optimizer(config: OptimConfig, num_updates: int) -> optax.GradientTrans
     """
     decay_steps = max(num_updates - config.warmup_steps, 1)
     peak = config.learning_rate
-    if config.schedule == "cosine":
+    if callable(config.schedule):
+        rate = config.schedule
+    elif config.schedule == "cosine":
         rate = optax.cosine_decay_schedule(peak, decay_steps)
     elif config.schedule == "linear":
         rate = optax.linear_schedule(peak, 0.0, decay_steps)

@@ -5,7 +5,7 @@ vocabulary.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,20 @@ import jax.numpy as jnp
 from rvpo_jax.types import Rollout
 
 
-class Decoder(NamedTuple):
-    """All that the sampler knows of a model."""
+class Decoder(Protocol):
+    """All that the sampler knows of a model; a ``models.Model`` is one."""
 
-    prefill: Callable[..., Any]  # (params, prompts, prompt_mask) -> logits [B, V], prefix
-    decode: Callable[..., Any]  # (params, tokens [B, G], slot, prefix, prompt_mask, cache)
-    #                             -> logits [B, G, V], cache
-    empty_cache: Callable[..., Any]  # (B, G, C) -> cache
+    @property
+    def prefill(self) -> Callable[..., tuple[jax.Array, Any]]:
+        """``(params, prompts, prompt_mask)`` to logits ``[B, V]`` and a prefix."""
+
+    @property
+    def decode(self) -> Callable[..., tuple[jax.Array, Any]]:
+        """``(params, tokens, slot, prefix, prompt_mask, cache)`` to logits, cache."""
+
+    @property
+    def empty_cache(self) -> Callable[[int, int, int], Any]:
+        """``(B, G, C)`` to a cache."""
 
 
 def filter_logits(logits: jax.Array, top_k: int = 0, top_p: float = 1.0) -> jax.Array:

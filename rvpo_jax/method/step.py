@@ -1,4 +1,4 @@
-"""The whole update as one pure function: rewards in, new parameters out.
+"""The whole update as one pure function: rewards in, new parameters and the judgement out.
 
 ``B`` prompts (of this device), ``G`` completions per prompt, ``C`` completion tokens, ``M``
 reward channels.
@@ -12,44 +12,68 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import AdvantageConfig, Channel, LossConfig
 from rvpo_jax.method import losses
-from rvpo_jax.method.advantages import compute_advantages
+from rvpo_jax.method.advantages import compute_advantages, init_rule_state, without_state
+from rvpo_jax.method.policy_loss import LogprobFn, PolicyLoss, microbatch_loss, resolve_loss
 from rvpo_jax.types import Advantages, Batch, TrainState
 
 Metrics = dict[str, jax.Array]
+TrainStep = Callable[..., tuple[TrainState, Advantages, Metrics]]
 
 
-def init_state(params: Any, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
+def init_state(
+    params: Any,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    *,
+    rule: Any = None,
+    num_channels: int | None = None,
+) -> TrainState:
     """The state before the first step.
 
     Args:
       params: parameter tree.
       optimizer: the optax chain.
       key: typed PRNG key of the run.
+      rule: the rule or config given to ``make_train_step``; needed where the rule has a memory.
+      num_channels: M, needed with ``rule``.
 
     Returns:
       A ``TrainState`` at step 0.
+
+    Raises:
+      ValueError: if there is a rule and no number of channels.
     """
+    if rule is not None and num_channels is None:
+        raise Refusal("num_channels must be given with a rule, got none.", "It is M.")
+    rule_state = () if rule is None else init_rule_state(_config(rule), num_channels or 0)
     return TrainState(
-        step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params), key=key
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        key=key,
+        rule_state=rule_state,
     )
 
 
 def make_train_step(
-    logprob_fn: Callable[[Any, Batch], tuple[jax.Array, jax.Array]],
-    advantage: AdvantageConfig | Callable[..., jax.Array],
+    logprob_fn: LogprobFn,
+    rule: Any,
     optimizer: optax.GradientTransformation,
     *,
-    loss: LossConfig = LossConfig(),
+    loss: LossConfig | Callable[..., jax.Array] = LossConfig(),
     channels: Sequence[Channel] | None = None,
     risk_schedule: Callable[[jax.Array], jax.Array] | None = None,
-) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Builds ``train_step(state, batch, axis_name=None) -> (state, metrics)``.
+    weights_every: int = 1,
+) -> TrainStep:
+    """Builds ``train_step(state, batch, axis_name=None) -> (state, judged, metrics)``.
 
-    Advantages are computed once over the whole batch; then minibatch and epoch updates run under
-    ``lax.scan``, each adding up the gradients of its microbatches. With ``axis_name`` set, the
-    step must run inside pmap or shard_map over that axis, ``batch`` is this device's share, and
+    The rewards of all devices are gathered (kilobytes) and judged once, as one batch: a rule may
+    look at whatever it wants of it, on any number of devices. Then minibatch and epoch updates run
+    under ``lax.scan``, each adding up the gradients of its microbatches. With ``axis_name`` set,
+    the step must run inside pmap or shard_map over that axis, ``batch`` is this device's share, and
     the update equals that of the whole batch.
 
     Minibatch i of n holds every n-th prompt from the i-th on: the same prompts on any number of
@@ -59,84 +83,137 @@ def make_train_step(
       logprob_fn: all the step knows of the model: ``(params, batch)`` to the logprobs of
         ``batch.completions`` and the entropies there, ``[B, G, C]`` float32 each
         (``losses.token_logprobs`` gives both from logits).
-      advantage: the multi-reward rule, or a user's aggregator ``[B, G, M] -> [B, G]``, which
-        stands for ``AdvantageConfig(method=aggregator)``.
+      rule: the multi-reward rule: an ``AdvantageConfig``, or what stands for
+        ``AdvantageConfig(method=rule)``: a name, a ``Rule``, a function ``[B, G, M] -> [B, G]``.
       optimizer: an optax chain.
-      loss: the loss and how the batch is walked through.
+      loss: the loss and how the batch is walked through, or a function of log ratios, advantages
+        and token weights, which stands for ``LossConfig(objective=function)``.
       channels: the M channels, where the rule needs their ranges or names.
-      risk_schedule: ``step -> k``; None: ``advantage.risk_coef``.
+      risk_schedule: ``step -> k``; None: ``risk_coef`` of the config.
+      weights_every: steps between computations of ``judged.weights`` for a user's rule, for which
+        they are costly; NaN in between. Named rules have them at every step.
 
     Returns:
-      The step. Its metrics are float32 scalars but ``aggregate/weight``, ``[M]``: the mean weight
-      of each channel in its completion's aggregate.
+      The step. ``judged`` are the ``Advantages`` of the whole batch, over all devices. The metrics
+      are float32 scalars but ``aggregate/weight``, ``[M]``: the mean weight of each channel in its
+      completion's aggregate. While a policy is the one that sampled, ``policy/loss`` is near 0
+      whatever it learns: the ratio is 1 and whitened advantages sum to about 0.
+
+    Raises:
+      ValueError: on names and functions that cannot be used.
     """
-    if not isinstance(advantage, AdvantageConfig):
-        advantage = AdvantageConfig(method=advantage)
+    config = _config(rule)
     if channels is not None:
-        advantage = advantage.with_channels(tuple(channel.name for channel in channels))
+        config = config.with_channels(tuple(channel.name for channel in channels))
+    resolved = resolve_loss(loss)
 
     def train_step(
         state: TrainState, batch: Batch, axis_name: str | None = None
-    ) -> tuple[TrainState, Metrics]:
-        def total(x):
-            return x if axis_name is None else jax.lax.psum(x, axis_name)
-
-        risk_coef = advantage.risk_coef if risk_schedule is None else risk_schedule(state.step)
-        out = compute_advantages(
-            batch.rewards,
-            batch.where,
-            advantage,
+    ) -> tuple[TrainState, Advantages, Metrics]:
+        risk_coef = config.risk_coef if risk_schedule is None else risk_schedule(state.step)
+        rewards, where, lengths = _of_all_devices(
+            (batch.rewards, batch.where, jnp.sum(batch.completion_mask, axis=-1)), axis_name
+        )
+        judged = compute_advantages(
+            rewards,
+            where,
+            config,
             channels=channels,
             risk_coef=risk_coef,
-            lengths=jnp.sum(batch.completion_mask, axis=-1),
-            axis_name=axis_name,
+            lengths=lengths,
+            rule_state=state.rule_state,
+            step=state.step,
+            with_weights=True if weights_every == 1 else state.step % weights_every == 0,
         )
-        work = {"batch": batch, "advantages": out.advantages}
-        minibatches = _split(work, loss.num_minibatches)
-        if loss.importance_cap is not None:
-            minibatches["trainer_logprobs"] = _trainer_logprobs(
-                logprob_fn, state.params, minibatches["batch"], loss.microbatch_size
-            )
-
-        def update(carry, minibatch):
-            params, opt_state = carry
-            mask = minibatch["batch"].completion_mask
-            # Devices hold different numbers of tokens, so averaging local means would weigh
-            # tokens unequally: share the denominator, sum the gradients.
-            denominator = total(losses.token_weights(mask, loss.denominator)[1])
-            num_tokens = total(jnp.sum(mask, dtype=jnp.float32))
-
-            def microbatch_grad(grads, microbatch):
-                grad_fn = jax.grad(_loss, has_aux=True)
-                new, sums = grad_fn(params, microbatch, logprob_fn, loss, denominator)
-                return jax.tree.map(jnp.add, grads, new), sums
-
-            zeros = jax.tree.map(jnp.zeros_like, params)
-            microbatches = _split(minibatch, num_microbatches(mask.shape[0], loss.microbatch_size))
-            grads, sums = jax.lax.scan(microbatch_grad, zeros, microbatches)
-            grads = total(grads)
-            sums = total(jax.tree.map(lambda x: jnp.sum(x, axis=0), sums))
-            updates, opt_state = optimizer.update(grads, opt_state, params)
-            metrics = {name: value / jnp.maximum(num_tokens, 1.0) for name, value in sums.items()}
-            metrics["policy/loss"] = sums["policy/loss"]  # divided by its own denominator already
-            metrics["policy/grad_norm"] = optax.tree.norm(grads)
-            return (optax.apply_updates(params, updates), opt_state), metrics
-
-        def epoch(carry, _):
-            return jax.lax.scan(update, carry, minibatches)
-
-        carry, metrics = jax.lax.scan(
-            epoch, (state.params, state.opt_state), None, length=loss.num_epochs
+        mine = _of_this_device((judged.advantages, judged.keep), batch.rewards.shape[0], axis_name)
+        work = {"batch": batch, "advantages": mine[0], "keep": mine[1]}
+        params, opt_state, metrics = _updates(
+            state, work, logprob_fn, optimizer, resolved, axis_name
         )
-        metrics = jax.tree.map(jnp.mean, metrics)  # over the updates of this step
-        metrics |= _advantage_metrics(out, batch, total)
+        metrics |= _rule_metrics(judged, where & ~jnp.isnan(rewards))
         metrics["risk_coef"] = jnp.asarray(risk_coef, jnp.float32)
         new_state = dataclasses.replace(
-            state, step=state.step + 1, params=carry[0], opt_state=carry[1]
+            state,
+            step=state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            rule_state=judged.rule_state,
         )
-        return new_state, metrics
+        return new_state, without_state(judged), metrics
 
     return train_step
+
+
+def _config(rule: Any) -> AdvantageConfig:
+    return rule if isinstance(rule, AdvantageConfig) else AdvantageConfig(method=rule)
+
+
+def _of_all_devices(tree: Any, axis_name: str | None) -> Any:
+    """Each ``[B, ...]`` with the prompts of all devices, in their order."""
+    if axis_name is None:
+        return tree
+    return jax.tree.map(lambda x: jax.lax.all_gather(x, axis_name, tiled=True), tree)
+
+
+def _of_this_device(tree: Any, num_prompts: int, axis_name: str | None) -> Any:
+    """This device's ``num_prompts`` rows of what all devices know."""
+    if axis_name is None:
+        return tree
+    start = jax.lax.axis_index(axis_name) * num_prompts
+    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, num_prompts), tree)
+
+
+def _updates(
+    state: TrainState,
+    work: dict[str, Any],
+    logprob_fn: LogprobFn,
+    optimizer: optax.GradientTransformation,
+    loss: PolicyLoss,
+    axis_name: str | None,
+) -> tuple[Any, Any, Metrics]:
+    """All optimizer updates of one rollout batch: parameters, optimizer state, mean metrics."""
+    config = loss.config
+    minibatches = _split(work, config.num_minibatches)
+    if config.importance_cap is not None:
+        minibatches["trainer_logprobs"] = _trainer_logprobs(
+            logprob_fn, state.params, minibatches["batch"], config.microbatch_size
+        )
+
+    def total(x):
+        return x if axis_name is None else jax.lax.psum(x, axis_name)
+
+    def update(carry, minibatch):
+        params, opt_state = carry
+        mask = minibatch["batch"].completion_mask
+        # Devices hold different numbers of tokens, so averaging local means would weigh tokens
+        # unequally: share the denominator, sum the gradients.
+        _, count = losses.token_weights(mask, loss.denominator, minibatch["keep"])
+        denominator = total(count)
+        num_tokens = total(jnp.sum(mask, dtype=jnp.float32))
+
+        def microbatch_grad(grads, microbatch):
+            grad_fn = jax.grad(microbatch_loss, has_aux=True)
+            new, sums = grad_fn(params, microbatch, logprob_fn, loss, denominator)
+            return jax.tree.map(jnp.add, grads, new), sums
+
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        microbatches = _split(minibatch, num_microbatches(mask.shape[0], config.microbatch_size))
+        grads, sums = jax.lax.scan(microbatch_grad, zeros, microbatches)
+        grads = total(grads)
+        sums = total(jax.tree.map(lambda x: jnp.sum(x, axis=0), sums))
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        metrics = {name: value / jnp.maximum(num_tokens, 1.0) for name, value in sums.items()}
+        metrics["policy/loss"] = sums["policy/loss"]  # divided by its own denominator already
+        metrics["policy/grad_norm"] = optax.tree.norm(grads)
+        return (optax.apply_updates(params, updates), opt_state), metrics
+
+    def epoch(carry, _):
+        return jax.lax.scan(update, carry, minibatches)
+
+    carry, metrics = jax.lax.scan(
+        epoch, (state.params, state.opt_state), None, length=config.num_epochs
+    )
+    return *carry, jax.tree.map(jnp.mean, metrics)  # over the updates of this step
 
 
 def _split(tree: Any, parts: int) -> Any:
@@ -165,15 +242,16 @@ def num_microbatches(num_prompts: int, microbatch_size: int | None) -> int:
     if microbatch_size is None or num_prompts <= microbatch_size:
         return 1
     if num_prompts % microbatch_size:
-        raise ValueError(
+        raise Refusal(
             f"loss.microbatch_size = {microbatch_size} must divide the {num_prompts} prompts of a "
-            "minibatch on one device.\n  Change it, or rollout.num_prompts."
+            "minibatch on one device.",
+            "Change it, or rollout.num_prompts.",
         )
     return num_prompts // microbatch_size
 
 
 def _trainer_logprobs(
-    logprob_fn, params, minibatches: Batch, microbatch_size: int | None
+    logprob_fn: LogprobFn, params: Any, minibatches: Batch, microbatch_size: int | None
 ) -> jax.Array:
     """The sampling parameters' logprobs as the trainer computes them, microbatch by microbatch."""
 
@@ -185,69 +263,21 @@ def _trainer_logprobs(
     return jax.lax.map(one, minibatches)
 
 
-def _loss(params, work: dict, logprob_fn, config: LossConfig, denominator: jax.Array):
-    """This microbatch's share of the loss, and sums over its tokens."""
-    batch: Batch = work["batch"]
-    mask = batch.completion_mask
-    logprobs, entropy = logprob_fn(params, batch)
-    entropy = jnp.where(mask, entropy, 0.0)
-    weights, _ = losses.token_weights(mask, config.denominator)
-    old_logprobs = batch.old_logprobs
-    policy_weights = weights
-    if config.importance_cap is not None:
-        old_logprobs = work["trainer_logprobs"]
-        policy_weights = weights * losses.importance_weights(
-            old_logprobs, batch.old_logprobs, mask, config.importance_cap
-        )
-    log_ratio = losses.log_ratios(logprobs, old_logprobs, mask, config.ratio_level)
-    loss = losses.clipped_policy_loss(
-        log_ratio,
-        work["advantages"],
-        policy_weights,
-        clip_low=config.clip_low,
-        clip_high=config.clip_high,
-        dual_clip=config.dual_clip,
-    )
-    ratio = jnp.exp(log_ratio)
-    clipped = (ratio < 1 - config.clip_low) | (ratio > 1 + config.clip_high)
-    kl_old = losses.kl_estimate(logprobs, batch.old_logprobs, mask, "k3")
-    sums = {
-        "policy/ratio_mean": jnp.sum(ratio, where=mask),
-        "policy/clip_frac": jnp.sum((clipped & mask).astype(jnp.float32)),
-        "policy/entropy": jnp.sum(entropy),
-        "policy/kl_old": jnp.sum(kl_old),
-    }
-    if config.entropy_coef > 0:
-        loss -= config.entropy_coef * jnp.sum(entropy * weights)
-    if config.kl_coef > 0:
-        if batch.ref_logprobs is None:
-            raise ValueError(
-                "loss.kl_coef > 0 needs batch.ref_logprobs, got None.\n"
-                "  Compute them with the reference parameters."
-            )
-        kl = losses.kl_estimate(logprobs, batch.ref_logprobs, mask, config.kl_estimator)
-        loss += config.kl_coef * jnp.sum(kl * weights)
-        sums["policy/kl_ref"] = jnp.sum(kl)
-    loss = loss / jnp.maximum(denominator, 1.0)
-    sums["policy/loss"] = loss
-    return loss, jax.lax.stop_gradient(sums)
-
-
-def _advantage_metrics(out: Advantages, batch: Batch, total: Callable) -> Metrics:
+def _rule_metrics(judged: Advantages, where: jax.Array) -> Metrics:
     """What the multi-reward rule did, over the completions of all devices."""
-    where = batch.where & ~jnp.isnan(batch.rewards)
     scored = jnp.any(where, axis=-1)
 
     def mean(values, mask, axis=None):
-        count = total(jnp.sum(mask, axis=axis, dtype=jnp.float32))
-        return total(jnp.sum(values, axis=axis, where=mask)) / jnp.maximum(count, 1.0)
+        count = jnp.sum(mask, axis=axis, dtype=jnp.float32)
+        return jnp.sum(values, axis=axis, where=mask) / jnp.maximum(count, 1.0)
 
     num_channels = jnp.maximum(jnp.sum(where, axis=-1, keepdims=True), 1)
-    center = jnp.sum(out.scores, axis=-1, keepdims=True, where=where) / num_channels
-    spread = jnp.sum((out.scores - center) ** 2, axis=-1, where=where) / num_channels[..., 0]
+    center = jnp.sum(judged.scores, axis=-1, keepdims=True, where=where) / num_channels
+    spread = jnp.sum((judged.scores - center) ** 2, axis=-1, where=where) / num_channels[..., 0]
     return {
-        "aggregate/weight": mean(out.weights, where, axis=(0, 1)),
+        "aggregate/weight": mean(judged.weights, where, axis=(0, 1)),
         "aggregate/channel_var": mean(spread, scored),
-        "aggregate/group_mean": mean(out.aggregate, scored),
-        "advantage/abs_mean": mean(jnp.abs(out.advantages), scored),
+        "aggregate/group_mean": mean(judged.aggregate, scored),
+        "aggregate/dropped_frac": mean((scored & ~judged.keep).astype(jnp.float32), scored),
+        "advantage/abs_mean": mean(jnp.abs(judged.advantages), scored),
     }

@@ -1,1 +1,26 @@
-"""Policies: the decoder and its named sizes."""
+"""Models by name, behind one seam: ``build_model`` gives a run its ``Model``."""
+
+from rvpo_jax.config import ModelConfig
+from rvpo_jax.models.model import Model
+
+__all__ = ["Model", "build_model"]
+
+
+def build_model(config: ModelConfig, vocab_size: int) -> Model:
+    """The model of a config.
+
+    Args:
+      config: ``config.preset`` is a name of ours, or a function ``vocab_size -> Model``.
+      vocab_size: size of the tokenizer's vocabulary.
+
+    Returns:
+      The model.
+
+    Raises:
+      ValueError: on an unknown name, or a vocabulary that does not fit.
+    """
+    if callable(config.preset):
+        return config.preset(vocab_size)
+    from rvpo_jax.models.transformer import transformer_model
+
+    return transformer_model(config, vocab_size)

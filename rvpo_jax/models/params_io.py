@@ -7,6 +7,9 @@ import jax
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from rvpo_jax.basics.files import replacing
+from rvpo_jax.basics.refusals import Refusal
+
 _ASSETS = Path(__file__).parent / "assets"
 # Starts of the embedded task, made by experiments/warm_start.
 STARTS = {
@@ -28,12 +31,12 @@ def save_params(params: Any, path: Path, dtype: Any = np.float32) -> None:
       path: the file, replaced as a whole.
       dtype: type on disk.
     """
-    part = path.with_suffix(".part")
-    save_file({name: np.asarray(leaf, dtype) for name, leaf in _names(params).items()}, part)
-    part.replace(path)
+    arrays = {name: np.asarray(leaf, dtype) for name, leaf in _names(params).items()}
+    with replacing(path) as part:
+        save_file(arrays, part)
 
 
-def load_params(path: Path, target: Any) -> Any:
+def load_params(path: str | Path, target: Any) -> Any:
     """Reads a parameter tree that has the names and shapes of ``target``.
 
     Args:
@@ -46,8 +49,9 @@ def load_params(path: Path, target: Any) -> Any:
     Raises:
       ValueError: if the file is missing or belongs to another architecture.
     """
+    path = Path(path)
     if not path.is_file():
-        raise ValueError(f"parameter file {path} does not exist.\n  Use model.init random.")
+        raise Refusal(f"parameter file {path} does not exist.", "Use model.init random.")
     stored = load_file(path)
     wanted = _names(target)
     wrong = [
@@ -56,9 +60,9 @@ def load_params(path: Path, target: Any) -> Any:
         if name not in stored or name not in wanted or stored[name].shape != wanted[name].shape
     ]
     if wrong:
-        raise ValueError(
-            f"{path.name} does not fit this model: {sorted(wrong)[0]} differs.\n"
-            "  Use the model.preset and tokenizer it was made for."
+        raise Refusal(
+            f"{path.name} does not fit this model: {sorted(wrong)[0]} differs.",
+            "Use the model.preset and tokenizer it was made for.",
         )
     leaves = [np.asarray(stored[name], np.float32) for name in wanted]
     return jax.tree.unflatten(jax.tree.structure(target), leaves)

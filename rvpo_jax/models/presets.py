@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from rvpo_jax.basics.refusals import Refusal
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Architecture:
@@ -74,15 +76,15 @@ def architecture(preset: str, vocab_size: int) -> Architecture:
     3
     """
     if preset not in PRESETS:
-        raise ValueError(
-            f"model.preset must be one of {', '.join(PRESETS)}, got {preset!r}.\n"
-            "  Choose one of these names."
+        raise Refusal(
+            f"model.preset must be one of {', '.join(PRESETS)}, got {preset!r}.",
+            "Choose one of these names.",
         )
     fields = dict(PRESETS[preset])
     own = fields.pop("vocab_size", vocab_size)
     if own < vocab_size:
-        raise ValueError(
-            f"model.preset {preset} has {own} tokens, the tokenizer {vocab_size}.\n"
-            "  Use the tokenizer of that model."
+        raise Refusal(
+            f"model.preset {preset} has {own} tokens, the tokenizer {vocab_size}.",
+            "Use the tokenizer of that model.",
         )
     return Architecture(vocab_size=own, **fields)

@@ -15,7 +15,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rvpo_jax.models.presets import Architecture
+from rvpo_jax.config import ModelConfig
+from rvpo_jax.models.model import Model
+from rvpo_jax.models.params_io import STARTS, load_params
+from rvpo_jax.models.presets import Architecture, architecture
 
 MASKED = -1e30  # finite: a padding query, which sees no key, stays a number
 # Longer prompts attend in steps of so many queries, a few queries at a time: bounded memory, and
@@ -315,3 +318,38 @@ def init_params(model: Transformer, key: jax.Array) -> Any:
     prompts = jnp.zeros((1, 1), jnp.int32)
     completions = jnp.zeros((1, 1, 1), jnp.int32)
     return jax.jit(model.init)(key, prompts, jnp.ones((1, 1), bool), completions)["params"]
+
+
+def transformer_model(config: ModelConfig, vocab_size: int) -> Model:
+    """The decoder of a preset, behind the seam.
+
+    Args:
+      config: preset, type of the matrix products, rematerialisation.
+      vocab_size: size of the tokenizer's vocabulary.
+
+    Returns:
+      The model; ``load`` takes a key of ``params_io.STARTS`` or a path.
+
+    Raises:
+      ValueError: on an unknown preset, or a vocabulary larger than the preset's.
+    """
+    network = Transformer(
+        architecture(config.preset, vocab_size), dtype=jnp.dtype(config.dtype), remat=config.remat
+    )
+
+    def apply(method: str) -> Any:
+        return lambda params, *args: network.apply({"params": params}, *args, method=method)
+
+    def load(start: Any) -> Any:
+        shapes = jax.eval_shape(lambda: init_params(network, jax.random.key(0)))
+        return load_params(STARTS.get(start, start), shapes)
+
+    return Model(
+        logits=apply("__call__"),
+        prefill=apply("prefill"),
+        decode=apply("decode"),
+        empty_cache=network.empty_cache,
+        init=lambda key: init_params(network, key),
+        load=load,
+        name=config.preset,
+    )

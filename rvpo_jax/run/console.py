@@ -1,49 +1,45 @@
-"""The person at the run: progress on the console, and requests to stop."""
+"""The person at the run: progress on the console."""
 
 import contextlib
-import logging
-import signal
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
+import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rvpo_jax.config import Config
-
-LOG = logging.getLogger(__name__)
-
-
-class Stopped(RuntimeError):
-    """The run was asked to stop, and has saved its state."""
+from rvpo_jax.run.setup import Run
+from rvpo_jax.types import TrainState
 
 
-@contextlib.contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """SIGTERM and the first Ctrl-C set a flag that the loop reads between two steps.
+def opening_lines(run: Run, state: TrainState, first: int) -> list[str]:
+    """What a run says of itself before its first step.
 
-    Yields:
-      ``stop_requested()``.
+    Args:
+      run: the run.
+      state: its state, for the number of parameters.
+      first: step that it starts at.
+
+    Returns:
+      Lines of plain text.
     """
-    received: list[int] = []
-
-    def note(number: int, _frame: Any) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-        LOG.warning("Stopping after this step; a second Ctrl-C stops at once.")
-
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    try:
-        before = {number: signal.signal(number, note) for number in numbers}
-    except ValueError:  # not the main thread: a notebook's, which handles its own interrupts
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    task, devices = run.task, run.policy.devices
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    dropped = f", {task.num_dropped} dropped as too long" if task.num_dropped else ""
+    lines = [
+        f"{'starting' if first == 0 else f'resuming at step {first}'}: "
+        f"{run.config.to_dict()['advantage']['method']} on {len(task.channels)} channels "
+        f"({', '.join(task.channel_names)}); policy {run.policy.model.name} with {num_params:,} "
+        f"parameters; {len(devices)} {devices[0].platform} device(s); "
+        f"{len(task.train)} training and {len(task.held_out)} held-out prompts{dropped}"
+    ]
+    loss = run.config.loss
+    if loss.num_minibatches == loss.num_epochs == 1:
+        lines.append(
+            "policy/loss stays near 0, since each batch is used once, by the policy that sampled "
+            "it: the ratio is 1 and advantages sum to about 0. Watch the rewards."
+        )
+    return lines
 
 
 @contextlib.contextmanager

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
-from rvpo_jax.data.tokenizer import render_messages
 from rvpo_jax.method.diagnostics import joint_pass
 from rvpo_jax.method.sampling import prompt_keys
-from rvpo_jax.run.setup import Policy, Task
+from rvpo_jax.run.setup import Run, Task
 from rvpo_jax.run.summary import rate_text
 
 ALL_MET = "all channels met"
@@ -70,15 +70,15 @@ class Evaluation:
     lengths: np.ndarray  # [N] tokens
 
 
-def sample_held_out(
-    policy: Policy, params: Any, num_prompts: int, *, temperature: float | None = None
+def evaluate_held_out(
+    run: Run, params: Any, num_prompts: int, *, temperature: float | None = None
 ) -> Evaluation:
     """Samples one completion for each of the first held-out prompts and scores it.
 
     The same random numbers at every call, so that two evaluations differ by the policy alone.
 
     Args:
-      policy: the run's policy.
+      run: the run.
       params: parameter tree.
       num_prompts: N at most; fewer where there are fewer held-out prompts.
       temperature: other than that of the rollouts; 0 takes the most likely token.
@@ -86,11 +86,12 @@ def sample_held_out(
     Returns:
       The evaluation.
     """
-    task, config = policy.task, policy.config
+    task = run.task
     num_prompts = min(num_prompts, len(task.held_out))
-    chunk = config.rollout.num_prompts
-    sample = policy.sampler(1, temperature)
-    keys = prompt_keys(jax.random.key(config.seed), EVAL_STREAM, -(-num_prompts // chunk) * chunk)
+    chunk = run.config.rollout.num_prompts
+    sample = run.policy.sampler(1, temperature)
+    key = jax.random.key(run.config.seed)
+    keys = prompt_keys(key, EVAL_STREAM, -(-num_prompts // chunk) * chunk)
     examples: list[Mapping] = [task.held_out[index] for index in range(num_prompts)]
     texts: list[str] = []
     lengths: list[np.ndarray] = []
@@ -109,6 +110,27 @@ def sample_held_out(
         where=scores.where,
         lengths=np.concatenate(lengths),
     )
+
+
+def evaluation_row(task: Task, evaluation: Evaluation) -> dict[str, Any]:
+    """What evals.jsonl keeps of an evaluation.
+
+    Args:
+      task: names and thresholds of the channels.
+      evaluation: rewards of N completions.
+
+    Returns:
+      ``rates`` and ``means`` by channel; a mean is NaN where nothing was scored.
+    """
+    rates = pass_rates(task, evaluation)
+    scored = np.maximum(evaluation.where.sum(0), 1)
+    means = np.where(
+        evaluation.where.any(0), (evaluation.rewards * evaluation.where).sum(0) / scored, np.nan
+    )
+    return {
+        "rates": {name: dataclasses.asdict(rate) for name, rate in rates.items()},
+        "means": dict(zip(task.channel_names, means.tolist(), strict=True)),
+    }
 
 
 def pass_rates(task: Task, evaluation: Evaluation) -> dict[str, Rate]:
@@ -132,12 +154,12 @@ def pass_rates(task: Task, evaluation: Evaluation) -> dict[str, Rate]:
 
 
 def sample_prompt(
-    policy: Policy, params: Any, prompt: str, num: int, *, temperature: float | None = None
+    run: Run, params: Any, prompt: str, num: int, *, temperature: float | None = None
 ) -> Evaluation:
     """Samples completions of one prompt of the user's; nothing is scored.
 
     Args:
-      policy: the run's policy.
+      run: the run.
       params: parameter tree.
       prompt: the text.
       num: N completions.
@@ -149,15 +171,16 @@ def sample_prompt(
     Raises:
       ValueError: if the prompt is empty or too long.
     """
-    task = policy.task
+    task, policy = run.task, run.policy
     length = len(task.encode(prompt))
     if not 0 < length <= task.prompt_tokens:
-        raise ValueError(
+        raise Refusal(
             f"--prompt must have 1 to {task.prompt_tokens} tokens, the widest prompt of this run, "
-            f"got {length}.\n  Shorten it, or train with longer prompts."
+            f"got {length}.",
+            "Shorten it, or train with longer prompts.",
         )
     num_rows = -(-num // len(policy.devices)) * len(policy.devices)
-    keys = prompt_keys(jax.random.key(policy.config.seed), EVAL_STREAM, num_rows)
+    keys = prompt_keys(jax.random.key(run.config.seed), EVAL_STREAM, num_rows)
     example = {"prompt": prompt}
     rollout = policy.sampler(1, temperature)(params, *task.encode_batch([example] * num_rows), keys)
     shape = (num, len(task.channels))
@@ -213,7 +236,7 @@ def show_samples(task: Task, evaluation: Evaluation, console: Console) -> None:
     ):
         console.rule(f"{index + 1}", align="left")
         console.print(
-            printable(render_messages(example["prompt"]).rstrip()), style="dim", markup=False
+            printable(task.tokenizer.render(example["prompt"]).rstrip()), style="dim", markup=False
         )
         console.print(printable(text), markup=False, highlight=False)
         values = [

@@ -1,10 +1,9 @@
-"""What a run is made of, built from its config: task, policy and its mapped functions.
+"""What a run is made of, built once from its config: task, policy, train step.
 
 Shared by training and evaluation. ``B`` prompts, ``G`` completions per prompt, ``P`` prompt tokens.
 """
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,20 +11,20 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
-from rvpo_jax.config import Channel, Config
+from rvpo_jax.config import AdvantageConfig, Channel, Config
 from rvpo_jax.data import drop_long, load_rows, split_held_out
-from rvpo_jax.data.tokenizer import ByteTokenizer, pad_prompts, render_messages
+from rvpo_jax.data.tokenizer import ByteTokenizer, Tokenizer, pad_prompts
 from rvpo_jax.data.tool_task import PIECES, ToolTask
-from rvpo_jax.method import losses
-from rvpo_jax.method.sampling import Decoder, make_sampler
-from rvpo_jax.method.step import num_microbatches
-from rvpo_jax.models.params_io import STARTS, load_params
-from rvpo_jax.models.presets import architecture
-from rvpo_jax.models.transformer import Transformer, init_params
+from rvpo_jax.method.optim import make_optimizer
+from rvpo_jax.method.schedules import make_risk_schedule
+from rvpo_jax.method.step import init_state, make_train_step
+from rvpo_jax.models import build_model
 from rvpo_jax.rewards import EMBEDDED_REWARDS, RewardFn, Scores, channels_of, load_reward, score
 from rvpo_jax.run import parallel
-from rvpo_jax.types import Batch, Rollout
+from rvpo_jax.run.policy import Policy
+from rvpo_jax.types import Advantages, Batch, Rollout, TrainState
 
 LOG = logging.getLogger(__name__)
 
@@ -36,17 +35,31 @@ DEFAULT_PROMPT_TOKENS = {"embedded": 128, "file": 4096}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """Prompts and the rewards that judge what is written for them."""
+    """Prompts and the rewards that judge what is written for them.
 
-    tokenizer: ByteTokenizer
+    Attributes:
+      tokenizer: text to ids and back.
+      reward_fns: M functions.
+      channels: M channels, in the order of the reward axis.
+      train: source of rows to train on.
+      held_out: source of rows to evaluate on.
+      prompt_tokens: P, the width that holds every prompt.
+      num_dropped: prompts that were too long.
+      fingerprint: changes with the rows.
+      on_reward_error: what a reward function that raises does to the run.
+      reward_threads: reward functions that run at the same time.
+    """
+
+    tokenizer: Tokenizer
     reward_fns: tuple[RewardFn, ...]
     channels: tuple[Channel, ...]
-    train: Any  # source of rows
-    held_out: Any  # source of rows
-    prompt_tokens: int  # P, the width that holds every prompt
-    num_dropped: int  # prompts that were too long
-    fingerprint: str  # changes with the rows
-    config: Config
+    train: Any
+    held_out: Any
+    prompt_tokens: int
+    num_dropped: int
+    fingerprint: str
+    on_reward_error: Any
+    reward_threads: int
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -60,7 +73,7 @@ class Task:
 
     def encode(self, prompt: str | list) -> list[int]:
         """Token ids of a text or a list of messages."""
-        return self.tokenizer.encode(render_messages(prompt))
+        return self.tokenizer.encode(self.tokenizer.render(prompt))
 
     def encode_batch(self, examples: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
         """Prompts ``[B, P]`` int32, left-padded, and their mask ``[B, P]`` bool."""
@@ -80,8 +93,8 @@ class Task:
             self.reward_fns,
             texts,
             repeated,
-            on_error=self.config.data.on_reward_error,
-            threads=self.config.data.reward_threads,
+            on_error=self.on_reward_error,
+            threads=self.reward_threads,
         )
 
 
@@ -99,15 +112,8 @@ def build_task(config: Config, data_dir: Path) -> Task:
       ValueError: on a file, reward or weight that does not exist or does not fit.
     """
     embedded = config.data.source == "embedded"
-    names = config.data.rewards or EMBEDDED_REWARDS
-    reward_fns = tuple(load_reward(name) for name in names)
-    channels = channels_of(reward_fns)
-    config.advantage.with_channels(tuple(channel.name for channel in channels))
-    tokenizer = ByteTokenizer(PIECES if embedded else ())
-
-    limit = config.rollout.max_prompt_tokens
-    if limit is None:
-        limit = DEFAULT_PROMPT_TOKENS["embedded" if embedded else "file"]
+    reward_fns = tuple(load_reward(name) for name in config.data.rewards or EMBEDDED_REWARDS)
+    tokenizer = _tokenizer(config)
     if embedded:
         train: Any = ToolTask("train", EMBEDDED_PROMPTS)
         held_out: Any = ToolTask("held_out", EMBEDDED_HELD_OUT)
@@ -118,108 +124,114 @@ def build_task(config: Config, data_dir: Path) -> Task:
         train, held_out = split_held_out(rows, config.data.eval_frac, config.seed)
 
     def encode(prompt: str | list) -> list[int]:
-        return tokenizer.encode(render_messages(prompt))
+        return tokenizer.encode(tokenizer.render(prompt))
 
+    limit = config.rollout.max_prompt_tokens
+    if limit is None:
+        limit = DEFAULT_PROMPT_TOKENS["embedded" if embedded else "file"]
     train, dropped = drop_long(train, encode, limit)
     held_out, dropped_held_out = drop_long(held_out, encode, limit)
-    num_dropped = dropped + dropped_held_out
-    if num_dropped:
+    if dropped + dropped_held_out:
+        num_dropped = dropped + dropped_held_out
         LOG.warning("Dropped %d prompt(s) longer than %d tokens.", num_dropped, limit)
     longest = max(len(encode(row["prompt"])) for source in (train, held_out) for row in source)
     return Task(
         tokenizer=tokenizer,
         reward_fns=reward_fns,
-        channels=channels,
+        channels=channels_of(reward_fns),
         train=train,
         held_out=held_out,
         prompt_tokens=-(-longest // 8) * 8,
-        num_dropped=num_dropped,
+        num_dropped=dropped + dropped_held_out,
         fingerprint=fingerprint,
-        config=config,
+        on_reward_error=config.data.on_reward_error,
+        reward_threads=config.data.reward_threads,
     )
 
 
-class Policy:
-    """The model of a run and its functions, mapped over the devices of the run.
+def _tokenizer(config: Config) -> Tokenizer:
+    """The user's, else bytes; with whole words as tokens for the embedded task."""
+    if config.model.tokenizer is not None:
+        return config.model.tokenizer()
+    return ByteTokenizer(PIECES if config.data.source == "embedded" else ())
 
-    Args:
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run, built and not started: the one copy of its config and what follows from it.
+
+    Attributes:
       config: the run.
-      task: gives the tokenizer.
+      advantage: the rule and its conventions, weights in channel order.
+      task: prompts and rewards.
+      policy: the network on the devices of the run.
+      optimizer: optax chain.
+      train_step: ``(state, batch) -> (state, judged, metrics)`` over all devices.
     """
 
-    def __init__(self, config: Config, task: Task) -> None:
-        self.config = config
-        self.task = task
-        self._samplers: dict[tuple[int, float | None], Callable[..., Rollout]] = {}
-        self.devices = parallel.local_devices(config.parallel.num_devices)
-        parallel.check_divisible(
-            config.rollout.num_prompts, len(self.devices), config.loss.num_minibatches
-        )
-        per_device = config.rollout.num_prompts // len(self.devices)
-        num_microbatches(per_device // config.loss.num_minibatches, config.loss.microbatch_size)
-        self.model = Transformer(
-            architecture(config.model.preset, task.tokenizer.vocab_size),
-            dtype=jax.numpy.dtype(config.model.dtype),
-            remat=config.model.remat,
-        )
+    config: Config
+    advantage: AdvantageConfig
+    task: Task
+    policy: Policy
+    optimizer: optax.GradientTransformation
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, Advantages, dict[str, Any]]]
 
     def initial_params(self) -> Any:
         """Parameters at step 0: the warm start or random ones, the same for the same config."""
-        config = self.config
-        init = config.model.init
+        config, init = self.config, self.config.model.init
         if init == "auto":
             embedded = config.data.source == "embedded" and config.model.preset == "tiny"
             init = "warm" if embedded else "random"
-        key = jax.random.fold_in(jax.random.key(config.seed), 0xF00D)
         if init == "random":
-            return init_params(self.model, key)
-        return load_params(STARTS[init], jax.eval_shape(lambda: init_params(self.model, key)))
+            key = jax.random.fold_in(jax.random.key(config.seed), 0xF00D)
+            return self.policy.model.init(key)
+        return self.policy.model.load(init)
 
-    def logprobs(self, params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """Logprobs and entropies of the completions, ``[B, G, C]``, at the sampling temperature."""
-        logits: Any = self.model.apply(
-            {"params": params}, batch.prompts, batch.prompt_mask, batch.completions
-        )
-        return losses.token_logprobs(logits / self.config.rollout.temperature, batch.completions)
-
-    @functools.cached_property
-    def reference_logprobs(self) -> Callable[[Any, Batch], jax.Array]:
-        """``(params, batch) -> [B, G, C]`` over all devices, for the KL term."""
-        return parallel.map_prompts(
-            lambda params, batch: self.logprobs(params, batch)[0],
-            self.devices,
-            self.config.parallel.impl,
+    def initial_state(self) -> TrainState:
+        """The state at step 0, on one device."""
+        return init_state(
+            self.initial_params(),
+            self.optimizer,
+            jax.random.key(self.config.seed),
+            rule=self.advantage,
+            num_channels=len(self.task.channels),
         )
 
-    def sampler(
-        self, group_size: int, temperature: float | None = None
-    ) -> Callable[[Any, np.ndarray, np.ndarray, jax.Array], Rollout]:
-        """The sampling function over all devices; the same one, compiled once, when asked again.
 
-        Args:
-          group_size: G.
-          temperature: other than that of the config.
+def build_run(config: Config, workdir: Path) -> Run:
+    """Builds everything that a config names; nothing is compiled.
 
-        Returns:
-          ``(params, prompts, prompt_mask, keys) -> Rollout``.
-        """
-        if (group_size, temperature) in self._samplers:
-            return self._samplers[group_size, temperature]
-        rollout = self.config.rollout
+    Args:
+      config: the run.
+      workdir: its folder, for the cache of a file's rows.
 
-        def apply(method: str) -> Callable[..., Any]:
-            return lambda params, *args: self.model.apply({"params": params}, *args, method=method)
+    Returns:
+      The run.
 
-        sample = make_sampler(
-            Decoder(apply("prefill"), apply("decode"), self.model.empty_cache),
-            group_size=group_size,
-            max_tokens=rollout.max_completion_tokens,
-            eos_id=self.task.tokenizer.eos_id,
-            pad_id=self.task.tokenizer.pad_id,
-            temperature=rollout.temperature if temperature is None else temperature,
-            top_k=rollout.top_k,
-            top_p=rollout.top_p,
-        )
-        mapped = parallel.map_prompts(sample, self.devices, self.config.parallel.impl)
-        self._samplers[group_size, temperature] = mapped
-        return mapped
+    Raises:
+      ValueError: on input that does not exist or does not fit.
+    """
+    task = build_task(config, workdir / "data")
+    advantage = config.advantage.with_channels(task.channel_names)
+    model = build_model(config.model, task.tokenizer.vocab_size)
+    policy = Policy(model, task.tokenizer, config)
+    loss = config.loss
+    optimizer = make_optimizer(config.optim, config.steps * loss.num_minibatches * loss.num_epochs)
+    train_step = make_train_step(
+        policy.logprobs,
+        advantage,
+        optimizer,
+        loss=loss,
+        channels=task.channels,
+        risk_schedule=make_risk_schedule(config.risk, advantage.risk_coef, config.steps),
+        weights_every=config.log.audit_every,
+    )
+    mapped = parallel.data_parallel(train_step, policy.devices, config.parallel.impl)
+    return Run(
+        config=config,
+        advantage=advantage,
+        task=task,
+        policy=policy,
+        optimizer=optimizer,
+        train_step=mapped,
+    )

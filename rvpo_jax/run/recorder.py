@@ -1,0 +1,259 @@
+"""All that a run writes but its checkpoints: metrics, rollouts, samples, evaluations, the ending.
+
+``B`` prompts, ``G`` completions per prompt, ``M`` reward channels.
+"""
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from rvpo_jax.auditing import audit
+from rvpo_jax.basics.refusals import Failure
+from rvpo_jax.basics.text import printable
+from rvpo_jax.method.rules import rule_name
+from rvpo_jax.rewards import Scores, check_any_scored
+from rvpo_jax.run.console import progress
+from rvpo_jax.run.evaluate import evaluate_held_out, evaluation_row
+from rvpo_jax.run.metrics import MetricsWriter, append_jsonl, read_metrics, truncate_jsonl
+from rvpo_jax.run.observe import make_observer
+from rvpo_jax.run.rollout_log import drop_rollouts, write_rollouts
+from rvpo_jax.run.setup import Run
+from rvpo_jax.run.summary import plot_run, rate_table
+from rvpo_jax.run.workdir import run_header
+from rvpo_jax.types import Advantages, Batch
+
+
+class NonFiniteError(Failure):
+    """A loss, gradient or parameter is NaN or infinite."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """What one step sampled and how it was scored.
+
+    Attributes:
+      examples: B rows of the data.
+      texts: ``B * G`` completions, prompt by prompt.
+      batch: as the train step takes it, arrays on the host.
+      truncated: ``[B, G]`` bool, cut at the length limit.
+      scores: of the reward functions, ``B * G`` rows.
+    """
+
+    examples: Sequence[Mapping[str, Any]]
+    texts: Sequence[str]
+    batch: Batch
+    truncated: np.ndarray
+    scores: Scores
+
+
+class Laps:
+    """Seconds between moments of one step.
+
+    >>> laps = Laps()
+    >>> laps.lap("rollout")
+    >>> list(laps.seconds)
+    ['rollout']
+    """
+
+    def __init__(self) -> None:
+        self.start = self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """Notes the time since the last moment under a name."""
+        now = time.perf_counter()
+        self.seconds[name] = now - self._last
+        self._last = now
+
+
+class Recorder(contextlib.ExitStack):
+    """Writes the folder of a run; a context manager that closes its files.
+
+    On entering, what a resumed run will write again is dropped.
+
+    Args:
+      run: the run.
+      workdir: its folder.
+      console: where progress and the final table go.
+      first: the step that this process starts at.
+      resumed: whether there was a checkpoint.
+    """
+
+    def __init__(
+        self, run: Run, workdir: Path, console: Console, first: int, resumed: bool
+    ) -> None:
+        super().__init__()
+        self._run, self._workdir, self._console = run, workdir, console
+        self._first, self._resumed = first, resumed
+        self._observe = make_observer(run.advantage, run.task.channels, run.config.log.audit_every)
+
+    def __enter__(self) -> "Recorder":
+        super().__enter__()
+        config = self._run.config
+        for name in ("samples.jsonl", "evals.jsonl"):
+            truncate_jsonl(self._workdir / name, self._first + (name == "evals.jsonl"))
+        drop_rollouts(self._workdir, self._first)
+        self._writer = self.enter_context(
+            MetricsWriter(
+                self._workdir,
+                sinks=config.log.sinks,
+                resume_step=self._first if self._resumed else None,
+                header=run_header(config, self._run.policy.devices),
+            )
+        )
+        self._show = self.enter_context(progress(config, self._console, self._first))
+        return self
+
+    def evaluation(self, step: int, params: Any) -> None:
+        """Evaluates and appends a row to evals.jsonl, unless this step is there already.
+
+        Args:
+          step: rollout batches seen.
+          params: of the policy.
+        """
+        path = self._workdir / "evals.jsonl"
+        if any(row["step"] == step for row in _read_evals(path)):
+            return
+        run = self._run
+        evaluation = evaluate_held_out(run, params, run.config.eval.num_prompts)
+        if step == 0:
+            check_any_scored(evaluation.where, run.task.channel_names)
+        append_jsonl(path, {"step": step, **evaluation_row(run.task, evaluation)})
+
+    def step(
+        self,
+        step: int,
+        sampled: Sampled,
+        judged: Advantages,
+        step_metrics: dict[str, Any],
+        laps: Laps,
+    ) -> None:
+        """Writes one step.
+
+        Args:
+          step: rollout batches seen before.
+          sampled: prompts, completions and their scores.
+          judged: the advantages of the batch, on the host.
+          step_metrics: of the train step, on the host.
+          laps: seconds of ``rollout``, ``reward`` and ``update``.
+
+        Raises:
+          NonFiniteError: when a number is not finite; nothing of the step is written then but the
+            batch.
+        """
+        config, batch = self._run.config, sampled.batch
+        metrics = self._observe(step, batch, judged, step_metrics, sampled.scores.num_failed)
+        if np.isnan(judged.weights).all():  # a user's rule, between two computations
+            metrics = {k: v for k, v in metrics.items() if not k.startswith("aggregate/weight/")}
+        self._check_finite(step, metrics, batch)
+        if config.log.rollouts != "none":
+            self._write_rollouts(step, sampled, judged, metrics)
+        if config.log.samples_every and step % config.log.samples_every == 0:
+            self._write_samples(step, sampled)
+        laps.lap("record")
+        metrics |= _rates(sampled, laps)
+        if step % config.log.every == 0:
+            self._writer.write(step, metrics)
+        self._show(step, metrics)
+
+    def finish(self) -> None:
+        """The picture, the table and the audit at the end of a run."""
+        run, workdir, console = self._run, self._workdir, self._console
+        rows = _read_evals(workdir / "evals.jsonl")
+        names = run.task.channel_names
+        title = f"{_method(run)}, {run.config.data.source} task, seed {run.config.seed}"
+        plot_run(read_metrics(workdir), names, workdir / "run.png", title)
+        console.print(rate_table(rows[0], rows[-1], names))
+        console.print(f"picture: {workdir / 'run.png'}", markup=False, highlight=False)
+        if run.config.log.audit:
+            result = audit(workdir)
+            _, page = result.save(workdir)
+            for sentence in result.report["sentences"]:
+                text = printable(f"{sentence['level']:<8} {sentence['topic']}: {sentence['text']}")
+                console.print(text, markup=False, highlight=False)
+            console.print(f"audit: {page}", markup=False, highlight=False)
+
+    def _check_finite(self, step: int, metrics: Mapping[str, float], batch: Batch) -> None:
+        # What the rule returned comes first: a loss that is NaN because of it is not the cause.
+        for name, value in sorted(metrics.items(), key=lambda item: item[0] != RULE_VALUE):
+            if not math.isfinite(value):
+                path = self._workdir / f"bad_batch_step_{step}.npz"
+                fields = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
+                np.savez(path, **{key: x for key, x in fields.items() if x is not None})
+                rule = rule_name(self._run.advantage.method)
+                remedy = (
+                    f"The rule {rule} returned it: mask before dividing or taking a logarithm."
+                    if name == RULE_VALUE
+                    else "A smaller optim.learning_rate is the usual cure."
+                )
+                raise NonFiniteError(
+                    f"{name} is {value} at step {step}; the run stops and keeps its last "
+                    f"checkpoint.\n  The batch is in {path}. {remedy}"
+                )
+
+    def _write_rollouts(
+        self, step: int, sampled: Sampled, judged: Advantages, metrics: Mapping[str, float]
+    ) -> None:
+        task = self._run.task
+        write_rollouts(
+            self._workdir,
+            step,
+            task.channels,
+            np.asarray(sampled.batch.rewards),
+            np.asarray(sampled.batch.where),
+            np.asarray(judged.advantages),
+            prompts=[task.tokenizer.render(example["prompt"]) for example in sampled.examples],
+            completions=sampled.texts if self._run.config.log.rollouts == "texts" else None,
+            method=_method(self._run),
+            risk_coef=metrics["risk_coef"],
+        )
+
+    def _write_samples(self, step: int, sampled: Sampled) -> None:
+        """The first completions of the first prompts, one of each, with their channel values."""
+        group_size = sampled.batch.rewards.shape[1]
+        names = self._run.task.channel_names
+        for prompt in range(min(self._run.config.log.num_samples, len(sampled.examples))):
+            rewards, where = sampled.batch.rewards[prompt, 0], sampled.batch.where[prompt, 0]
+            values = {
+                name: float(rewards[index]) if where[index] else None
+                for index, name in enumerate(names)
+            }
+            row = {
+                "step": step,
+                "prompt": sampled.examples[prompt]["prompt"],
+                "completion": sampled.texts[prompt * group_size],
+                "rewards": values,
+            }
+            append_jsonl(self._workdir / "samples.jsonl", row)
+
+
+RULE_VALUE = "aggregate/group_mean"
+
+
+def _method(run: Run) -> str:
+    return run.config.to_dict()["advantage"]["method"]
+
+
+def _read_evals(path: Path) -> list[dict[str, Any]]:
+    return read_metrics(path) if path.exists() else []
+
+
+def _rates(sampled: Sampled, laps: Laps) -> dict[str, float]:
+    """Lengths, seconds and tokens per second of one step."""
+    seconds = laps.seconds
+    num_tokens = float(np.sum(sampled.batch.completion_mask))
+    return {
+        "rollout/length_mean": num_tokens / sampled.truncated.size,
+        "rollout/truncated_frac": float(np.mean(sampled.truncated)),
+        **{f"time/{name}_s": value for name, value in seconds.items()},
+        "time/step_s": sum(seconds.values()),
+        "perf/rollout_tokens_per_s": num_tokens / seconds["rollout"],
+        "perf/update_tokens_per_s": num_tokens / seconds["update"],
+    }

@@ -1,0 +1,73 @@
+"""Where a run goes on: its newest checkpoint, for training and for a look at the policy."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.config import Config
+from rvpo_jax.data import PromptStream
+from rvpo_jax.run import parallel
+from rvpo_jax.run.checkpoint import Checkpoints
+from rvpo_jax.run.setup import Run, Task, build_run
+from rvpo_jax.types import TrainState
+
+
+def start_or_resume(
+    run: Run, checkpoints: Checkpoints, stream: PromptStream
+) -> tuple[TrainState, bool]:
+    """The state that training goes on from; the stream is moved to its position.
+
+    Args:
+      run: the run.
+      checkpoints: of its folder.
+      stream: prompts of the run.
+
+    Returns:
+      The state, on one device, and whether it comes from a checkpoint.
+
+    Raises:
+      ValueError: if the rows have changed since the checkpoint.
+    """
+    state = run.initial_state()
+    restored = checkpoints.restore_latest(state, stream.iterator)
+    if restored is None:
+        return state, False
+    _check_same_data(restored.meta, run.task, run.config)
+    return restored.state, True
+
+
+def _check_same_data(meta: Mapping[str, Any], task: Task, config: Config) -> None:
+    if meta.get("data") != task.fingerprint:
+        raise Refusal(
+            f"data.source {config.data.source} has changed since the checkpoint.",
+            "Its position in the rows means nothing now: restore the file, or choose another "
+            "--workdir.",
+        )
+
+
+def restore_run(config: Config, workdir: Path) -> tuple[Run, Any, int]:
+    """A run with the parameters of its newest checkpoint.
+
+    Args:
+      config: of the run.
+      workdir: its folder; nothing in it is changed.
+
+    Returns:
+      The run, its parameters on its devices, and their step.
+
+    Raises:
+      ValueError: if there is no checkpoint yet.
+    """
+    run = build_run(config, workdir)
+    abstract = jax.eval_shape(run.initial_state)
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        restored = checkpoints.restore_latest(abstract)
+    if restored is None:
+        raise Refusal(
+            f"workdir {workdir} has no checkpoint yet.",
+            f"The first is saved after {config.checkpoint.every} steps.",
+        )
+    return run, parallel.replicate(restored.state.params, run.policy.devices), restored.step
