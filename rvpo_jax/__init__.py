@@ -21,9 +21,9 @@ def audit(source: Any, other: Any = None, **options: Any) -> "Audit":
       source: a run folder, a file or folder of a trainer's log (Parquet, JSONL, CSV), or a frame
         in memory (Arrow, pandas, polars).
       other: a second log, compared with the first.
-      **options: how to read it, by the names of ``rvpo_jax.auditing.read.ReadOptions``:
+      **options: how to read it, by the names of ``rvpo_jax.auditing.ReadOptions``:
         ``rewards``, ``group``, ``step``, ``pass_at``, ``constraints``, ...; and
-        ``risk_coef``, ``what_if`` and ``redact`` of ``rvpo_jax.auditing.audit``.
+        ``risk_coef``, ``what_if`` and ``redact``.
 
     Returns:
       An ``Audit`` with ``sentences``, ``tables``, ``figures``, ``report`` and ``save(folder)``; in
@@ -33,6 +33,6 @@ def audit(source: Any, other: Any = None, **options: Any) -> "Audit":
       ValueError: on a source that cannot be read, or options that do not fit it.
     """
     # Only here: `import rvpo_jax` must not load what files and reports need.
-    from rvpo_jax.auditing.audit import audit_with
+    from rvpo_jax.auditing import audit_with
 
     return audit_with(source, other, **options)

@@ -304,9 +304,7 @@ def _check_temperature(value: float | None) -> None:
 
 
 def _audit(command: Audit) -> int:
-    from rvpo_jax.auditing import audit, check_condition
-    from rvpo_jax.auditing.read import ReadOptions
-    from rvpo_jax.auditing.terminal import show_audit
+    from rvpo_jax.auditing import ReadOptions, audit, check_condition, show_audit
 
     if len(command.logs) > 2:
         raise ValueError(

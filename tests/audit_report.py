@@ -66,7 +66,7 @@ def make_report(
     rows = _rows(rng, groups, step, batch, batches, logged)
     rules = [{"name": "logged", "label": "as logged", "method": None, "risk_coef": None}]
     rules = (rules if logged else []) + [
-        {"name": name, "label": label, "method": method, "risk_coef": k}
+        {"name": name, "label": label, "method": method, "risk_coef": k, "color": "#888888"}
         for name, (label, method, k) in FORMULAS.items()
     ]
     in_use = rules[0]["name"]

@@ -12,6 +12,7 @@ from planted import CHANNELS, make_rewards
 
 import rvpo_jax
 from rvpo_jax import cli
+from rvpo_jax.basics.files import WriteError
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 NAMES = [channel.name for channel in CHANNELS]
@@ -197,7 +198,7 @@ def test_a_save_that_fails_leaves_the_report_before(tmp_path, monkeypatch):
     result.save(tmp_path)
     before = (tmp_path / "audit.json").read_text()
     monkeypatch.setattr(Path, "write_text", lambda *a, **k: (_ for _ in ()).throw(OSError("full")))
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(WriteError, match="audit.json could not be written: full"):
         result.save(tmp_path)
     monkeypatch.undo()
     assert (tmp_path / "audit.json").read_text() == before

@@ -8,12 +8,13 @@ from scipy import stats
 
 from rvpo_jax.auditing import estimates
 from rvpo_jax.auditing.estimates import Estimate
+from rvpo_jax.basics.intervals import wilson_interval
 
 
 @pytest.mark.parametrize(("passed", "size"), [(0, 10), (3, 10), (10, 10), (999, 1000)])
 def test_wilson_is_that_of_scipy(passed, size):
     expected = stats.binomtest(passed, size).proportion_ci(method="wilson")
-    low, high = estimates.wilson(passed / size, size, stats.norm.ppf(0.975))
+    low, high = wilson_interval(passed / size, size, stats.norm.ppf(0.975))
     np.testing.assert_allclose((low, high), (expected.low, expected.high), atol=1e-12)
 
 
@@ -30,7 +31,7 @@ def test_a_proportion_of_independent_completions_is_nearly_wilsons():
     rng = np.random.default_rng(1)
     passed = (rng.random(2000) < 0.3) * 1.0
     ours = estimates.proportion(passed, np.ones(2000), np.arange(2000))
-    low, high = estimates.wilson(passed.mean(), 2000, 1.96)
+    low, high = wilson_interval(passed.mean(), 2000, 1.96)
     # Differs by the factor n / (n - 1) in the variance and by t against normal quantiles.
     np.testing.assert_allclose((ours.low, ours.high), (low, high), atol=2e-4)
 
@@ -71,7 +72,7 @@ def test_an_interval_covers_the_truth_although_completions_of_a_prompt_resemble_
 def test_no_variation_is_no_certainty():
     always = estimates.proportion(np.ones(80), np.ones(80), np.repeat(np.arange(10), 8))
     assert always.value == always.high == 1.0
-    assert always.low == pytest.approx(estimates.wilson(1.0, 10, stats.t.ppf(0.975, 9))[0])
+    assert always.low == pytest.approx(wilson_interval(1.0, 10, stats.t.ppf(0.975, 9))[0])
 
 
 def test_nothing_counted_says_nothing():

@@ -8,9 +8,12 @@ import json
 import re
 
 import audit_report
+import matplotlib.colors
 import numpy as np
 import pytest
+from rich.console import Console
 
+from rvpo_jax.auditing import show_audit
 from rvpo_jax.auditing.page import page as audit_page
 from rvpo_jax.auditing.page.page import render_page, script_json
 from rvpo_jax.auditing.page.plots import make_figures
@@ -247,3 +250,37 @@ def test_the_weight_ribbon_stacks_the_weights_to_one():
     top = axes.collections[-1].get_paths()[0].vertices[:, 1].max()
     total = np.sum([weights for weights in report["trajectory"]["weight"].values()], axis=0)
     np.testing.assert_allclose(top, total.max(), rtol=1e-9)
+
+
+def renamed(report):
+    """The report of a package in which every rule has another label and color."""
+    colors = ("#111111", "#222222", "#333333", "#444444", "#555555")
+    rules = [
+        rule | {"label": f"rule {place} (X)", "color": color}
+        for place, (rule, color) in enumerate(zip(report["rules"], colors, strict=True))
+    ]
+    return report | {"rules": rules}
+
+
+def test_labels_and_colors_of_rules_are_those_of_the_report(without_pictures):
+    report = renamed(audit_report.make_report(num_windows=1))
+    places = {rule["method"]: place for place, rule in enumerate(report["rules"])}
+    [axes] = make_figures(report)["weights"].axes
+    bars = {bars.get_label(): bars.patches[0].get_facecolor() for bars in axes.containers}
+    for method in ("rvpo", "grpo"):
+        rule = report["rules"][places[method]]
+        assert bars[rule["label"]] == matplotlib.colors.to_rgba(rule["color"])
+    page = render_page(report)
+    for method in ("gdpo", "grpo", "hard_min"):
+        assert f'<option value="{method}">rule {places[method]} (X)</option>' in page
+
+
+def test_the_terminal_heads_a_column_with_the_rules_label_or_its_k(capsys):
+    report = renamed(audit_report.make_report(num_windows=1))
+    show_audit(report, Console(width=200))
+    [heads] = [
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if "failures" in line and "k=1" in line
+    ]
+    assert heads.split() == "channel failures logged* rule 1 rule 2 k=1 rule 4".split()

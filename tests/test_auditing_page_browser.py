@@ -384,7 +384,7 @@ def test_the_page_of_a_real_audit_computes_what_python_computed(visit, tmp_path)
     """Standardising, aggregating and whitening from the log's raw rewards, all in the browser."""
     from planted import make_log
 
-    from rvpo_jax.auditing.audit import _report
+    from rvpo_jax.auditing.report import _report
 
     report = _report(make_log(("paid",), steps=6), None, ("rvpo:k=2",), False)
     path = tmp_path / "audit.html"

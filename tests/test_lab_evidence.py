@@ -2,11 +2,12 @@
 
 import json
 import math
-from pathlib import Path
+import os
 
 import numpy as np
 import pytest
 
+from rvpo_jax.basics.files import WriteError
 from rvpo_jax.lab import evidence, experiment, style
 from rvpo_jax.lab.experiment import Outcome, run_experiment
 
@@ -101,8 +102,8 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
     def killed(part, target):
         raise OSError("no space left")
 
-    monkeypatch.setattr(Path, "replace", killed)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(WriteError, match="results.json could not be written: no space"):
         evidence.write_json(path, {"x": 2.0})
     assert json.loads(path.read_text()) == {"x": [1.0, None], "n": 3}
 

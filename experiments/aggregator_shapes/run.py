@@ -12,11 +12,11 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import config  # noqa: E402
-from plot import plot  # noqa: E402
+import config
+from plot import plot
 
-from rvpo_jax.lab.experiment import Outcome, run_experiment  # noqa: E402
-from rvpo_jax.method.aggregators import (  # noqa: E402
+from rvpo_jax.lab.experiment import Outcome, run_experiment
+from rvpo_jax.method.aggregators import (
     mean_aggregate,
     min_aggregate,
     softmin_aggregate,

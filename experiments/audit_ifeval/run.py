@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 import rvpo_jax
-from rvpo_jax.auditing.terminal import show_audit
+from rvpo_jax.auditing import show_audit
 
 
 def to_table(lines) -> pa.Table:

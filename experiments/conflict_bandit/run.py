@@ -11,13 +11,13 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import config  # noqa: E402
-from plot import plot  # noqa: E402
+import config
+from plot import plot
 
-from rvpo_jax.lab import worlds  # noqa: E402
-from rvpo_jax.lab.evidence import interval, paired, value_text  # noqa: E402
-from rvpo_jax.lab.experiment import Outcome, run_experiment  # noqa: E402
-from rvpo_jax.lab.training import outcomes, train_rules  # noqa: E402
+from rvpo_jax.lab import worlds
+from rvpo_jax.lab.evidence import interval, paired, value_text
+from rvpo_jax.lab.experiment import Outcome, run_experiment
+from rvpo_jax.lab.training import outcomes, train_rules
 
 BALANCED_ARM = 1
 

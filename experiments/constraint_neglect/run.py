@@ -11,13 +11,13 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import config  # noqa: E402
-from plot import plot  # noqa: E402
+import config
+from plot import plot
 
-from rvpo_jax.lab.evidence import summarize  # noqa: E402
-from rvpo_jax.lab.experiment import Outcome, run_experiment  # noqa: E402
-from rvpo_jax.lab.language_runs import train_methods  # noqa: E402
-from rvpo_jax.run.evaluate import ALL_MET  # noqa: E402
+from rvpo_jax.lab.evidence import summarize
+from rvpo_jax.lab.experiment import Outcome, run_experiment
+from rvpo_jax.lab.language_runs import train_methods
+from rvpo_jax.run.evaluate import ALL_MET
 
 
 def outcomes(run) -> dict[str, float]:

@@ -14,11 +14,11 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import config  # noqa: E402
-from plot import plot  # noqa: E402
+import config
+from plot import plot
 
-from rvpo_jax import compute_advantages  # noqa: E402
-from rvpo_jax.lab.experiment import Outcome, run_experiment  # noqa: E402
+from rvpo_jax import compute_advantages
+from rvpo_jax.lab.experiment import Outcome, run_experiment
 
 
 def all_groups(num_rollouts: int, num_rewards: int) -> np.ndarray:

@@ -11,11 +11,11 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import config  # noqa: E402
-from plot import plot  # noqa: E402
+import config
+from plot import plot
 
-from rvpo_jax.lab.evidence import interval, paired  # noqa: E402
-from rvpo_jax.lab.experiment import Outcome, run_experiment  # noqa: E402
+from rvpo_jax.lab.evidence import interval, paired
+from rvpo_jax.lab.experiment import Outcome, run_experiment
 
 # The sign that is better.
 CRITERIA = {"worst met": 1, "joint": 1, "quiet": -1}
@@ -53,17 +53,7 @@ def measure(seeds, smoke: bool) -> Outcome:
         for name in rules
         for column in SIGN
     }
-    values = {
-        f"{cell}, {chosen} behind the best/{key.split('/')[2]}": value
-        for key, value in deficits.items()
-        if key.split("/")[1] == chosen and key.split("/")[2] in CRITERIA
-        for cell in [key.split("/")[0]]
-    }
-    for cell in cells:
-        if cell.axis == "base" or cell.kind == "held out":
-            for name, end in ends[cell.name].items():
-                for column in SHOWN:
-                    values[f"{cell.name}, {name}/{column}"] = interval(end[column])
+    values = _values(cells, ends, deficits, chosen)
     counts, notes = _count(ends, deficits)
     data = {
         "chosen": chosen,
@@ -77,6 +67,22 @@ def measure(seeds, smoke: bool) -> Outcome:
     }
     notes = [f"chosen: {chosen}", *notes]
     return Outcome(values={**values, **counts}, data=data, notes=tuple(notes))
+
+
+def _values(cells, ends, deficits, chosen: str) -> dict:
+    """What is pinned down: how far the chosen rule is behind, and some ends as they are."""
+    values = {
+        f"{cell}, {chosen} behind the best/{key.split('/')[2]}": value
+        for key, value in deficits.items()
+        if key.split("/")[1] == chosen and key.split("/")[2] in CRITERIA
+        for cell in [key.split("/")[0]]
+    }
+    for cell in cells:
+        if cell.axis == "base" or cell.kind == "held out":
+            for name, end in ends[cell.name].items():
+                for column in SHOWN:
+                    values[f"{cell.name}, {name}/{column}"] = interval(end[column])
+    return values
 
 
 def _best(rules, column: str) -> str:

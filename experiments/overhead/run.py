@@ -12,14 +12,14 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks")]
 
-import config  # noqa: E402
-from plot import plot  # noqa: E402
-from step import step_calls, time_calls  # noqa: E402
+import config
+from plot import plot
+from step import step_calls, time_calls
 
-from rvpo_jax import compute_advantages  # noqa: E402
-from rvpo_jax.lab.evidence import Value, interval  # noqa: E402
-from rvpo_jax.lab.experiment import Outcome, run_experiment  # noqa: E402
-from rvpo_jax.models.presets import Architecture, architecture  # noqa: E402
+from rvpo_jax import compute_advantages
+from rvpo_jax.lab.evidence import Value, interval
+from rvpo_jax.lab.experiment import Outcome, run_experiment
+from rvpo_jax.models.presets import Architecture, architecture
 
 
 def measure(seeds, smoke: bool) -> Outcome:

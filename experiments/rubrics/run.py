@@ -13,12 +13,12 @@ from scipy import stats
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import config  # noqa: E402
-from plot import plot  # noqa: E402
+import config
+from plot import plot
 
-from rvpo_jax.lab.evidence import against, interval  # noqa: E402
-from rvpo_jax.lab.experiment import Outcome, run_experiment  # noqa: E402
-from rvpo_jax.lab.training import train_many  # noqa: E402
+from rvpo_jax.lab.evidence import against, interval
+from rvpo_jax.lab.experiment import Outcome, run_experiment
+from rvpo_jax.lab.training import train_many
 
 COLUMNS = ("score best", "score final", "kept", "worst axis", "all met")
 OTHER_COLUMNS = ("score best", "score final", "kept", "worst axis")

@@ -11,13 +11,14 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import config  # noqa: E402
-from plot import plot  # noqa: E402
-from survey import first_steps, survey  # noqa: E402
+import config
+from plot import plot
+from survey import first_steps, survey
 
-from rvpo_jax.config import AdvantageConfig  # noqa: E402
-from rvpo_jax.lab.evidence import holm, interval, paired  # noqa: E402
-from rvpo_jax.lab.experiment import Outcome, run_experiment  # noqa: E402
+from rvpo_jax.basics.intervals import holm
+from rvpo_jax.config import AdvantageConfig
+from rvpo_jax.lab.evidence import interval, paired
+from rvpo_jax.lab.experiment import Outcome, run_experiment
 
 COLUMNS = ("worst met", "worst level", "joint", "mean", "quiet", "quiet easy", "quiet hard", "drop")
 # Those whose differences to the reference are tested; the sign that is better.

@@ -1,13 +1,23 @@
 """The audit: what the average of several rewards hides, in a log of any trainer.
 
-``audit`` reads a log and returns an ``Audit``. The quantities are defined in
-``rvpo_jax.method.diagnostics`` and in words in ``definitions``; ``findings`` says when there is
-an alarm.
+This is the room's one door: nothing outside imports a module behind it. ``audit`` reads a log and
+returns an ``Audit``. The quantities are defined in ``rvpo_jax.method.diagnostics`` and in words in
+``definitions``; ``findings`` says when there is an alarm. Importing it loads neither JAX nor SciPy.
 """
 
-from rvpo_jax.auditing.audit import Audit, audit
-from rvpo_jax.auditing.compare import compare
-from rvpo_jax.auditing.definitions import DEFINITIONS
 from rvpo_jax.auditing.fail_on import check_condition
+from rvpo_jax.auditing.read import Note, ReadOptions, RewardLog, read_log
+from rvpo_jax.auditing.report import Audit, audit, audit_with
+from rvpo_jax.auditing.terminal import show_audit
 
-__all__ = ["DEFINITIONS", "Audit", "audit", "check_condition", "compare"]
+__all__ = [
+    "Audit",
+    "Note",
+    "ReadOptions",
+    "RewardLog",
+    "audit",
+    "audit_with",
+    "check_condition",
+    "read_log",
+    "show_audit",
+]

@@ -6,14 +6,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rvpo_jax.auditing.replay import BLOCK_ROWS, Replay, whitening_statistics
 from rvpo_jax.auditing.rules import Rule
 from rvpo_jax.auditing.tables import judged_channels, number
-from rvpo_jax.method.aggregators import softmin_aggregate
 
 MAX_CASES = 60
 PER_REASON = {"quiet": 36, "flip": 14, "pushed_down": 5, "dead_fail": 5}
@@ -171,20 +168,17 @@ def _grid_entry(mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
     return entry | {"grpo": {"mean": 0.0, "std": 1.0}}
 
 
-@jax.jit
-def _softmin(scores: jax.Array, where: jax.Array, risk_coef: jax.Array) -> jax.Array:
-    return softmin_aggregate(scores, risk_coef=risk_coef, where=where)
-
-
 def _aggregates(played: Replay, rows: np.ndarray) -> Iterator[np.ndarray]:
     """``[n]`` soft minima of the rows for each k of the grid."""
+    from rvpo_jax.method.counterfactual import soft_minima
+
     height = min(BLOCK_ROWS, len(rows))
     for k in K_GRID:
         parts = []
         for start in range(0, len(rows), height):
             block = np.resize(rows[start : start + height], height)  # one shape, one compilation
-            value = _softmin(played.scores[block], played.where[block], jnp.float32(k))
-            parts.append(np.asarray(value)[: len(rows) - start])
+            value = soft_minima(played.scores[block], played.where[block], k)
+            parts.append(value[: len(rows) - start])
         yield np.concatenate(parts).astype(np.float64)
 
 

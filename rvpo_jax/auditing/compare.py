@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rvpo_jax.auditing.estimates import Estimate, difference
-from rvpo_jax.auditing.findings import percent
+from rvpo_jax.auditing.findings import share_text
+from rvpo_jax.basics.refusals import Refusal
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,10 +28,11 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     """
     names = [c["name"] for c in a["channels"] if c["name"] in {d["name"] for d in b["channels"]}]
     if not names:
-        raise ValueError(
+        raise Refusal(
             f"two logs must share a channel to be compared; {a['title']} has "
             f"{', '.join(c['name'] for c in a['channels'])} and {b['title']} has "
-            f"{', '.join(c['name'] for c in b['channels'])}.\n  Name the rewards of each alike."
+            f"{', '.join(c['name'] for c in b['channels'])}.",
+            "Name the rewards of each alike.",
         )
     late = bool(a["neglect"]) and bool(b["neglect"])
     label = "pass rate, last third" if late else "pass rate"
@@ -105,5 +107,5 @@ def _headline(a: Mapping, b: Mapping, worst: Mapping | None) -> str:
         "b is better": f"{b['title']} neglects less than {a['title']}",
         "b is worse": f"{b['title']} neglects more than {a['title']}",
     }.get(worst["reading"], f"No clear difference in neglect between {a['title']} and {b['title']}")
-    rates = f"{percent(worst['b'])} against {percent(worst['a'])}"
+    rates = f"{share_text(worst['b'])} against {share_text(worst['a'])}"
     return f"{say}: the worst channel's pass rate is {rates}."

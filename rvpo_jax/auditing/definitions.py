@@ -1,10 +1,10 @@
 """The exact meaning of every quantity of an audit; printed on the page."""
 
-from rvpo_jax.auditing.estimates import CONFIDENCE
 from rvpo_jax.auditing.findings import ERROR_RATE
 from rvpo_jax.auditing.tables import DEAD_FAIL_TOLERANCE
 from rvpo_jax.auditing.trends import REVERSAL_P, REVERSALS
-from rvpo_jax.method.diagnostics import POSITIVE
+from rvpo_jax.basics.intervals import CONFIDENCE
+from rvpo_jax.basics.residue import POSITIVE
 
 DEFINITIONS: dict[str, str] = {
     "group": (

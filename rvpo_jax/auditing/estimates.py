@@ -9,11 +9,9 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from rvpo_jax.lab import evidence
-
-CONFIDENCE = 0.95
+from rvpo_jax.basics import intervals
+from rvpo_jax.basics.intervals import CONFIDENCE, wilson_interval
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,29 +81,8 @@ def proportion(passed: np.ndarray, counted: np.ndarray, cluster: np.ndarray) -> 
         size = min(value * (1 - value) / se**2, total)
     else:
         size = float(k)
-    low, high = wilson(value, size, _quantile(k))
+    low, high = wilson_interval(value, size, _quantile(k))
     return Estimate(value=value, low=low, high=high, n=k, se=se)
-
-
-def wilson(rate: float, size: float, z: float) -> tuple[float, float]:
-    """Wilson's score interval of a share; the size may be fractional.
-
-    Args:
-      rate: the observed share.
-      size: number of independent trials, > 0.
-      z: quantile, 1.96 for 95 %.
-
-    Returns:
-      low, high.
-
-    >>> low, high = wilson(0.8, 10, 1.96)
-    >>> round(low, 3), round(high, 3)
-    (0.490, 0.943)
-    """
-    size = max(size, 1e-9)
-    center = (rate + z**2 / (2 * size)) / (1 + z**2 / size)
-    half = z / (1 + z**2 / size) * math.sqrt(rate * (1 - rate) / size + (z / (2 * size)) ** 2)
-    return max(center - half, 0.0), min(center + half, 1.0)
 
 
 def mean(values: np.ndarray, counted: np.ndarray, cluster: np.ndarray) -> Estimate:
@@ -174,6 +151,8 @@ def p_above(estimate: Estimate, threshold: float = 0.0) -> float:
         return math.nan
     if not estimate.se > 0:
         return 0.5**estimate.n if estimate.value > threshold else 1.0
+    from scipy import stats
+
     return float(stats.t.sf((estimate.value - threshold) / estimate.se, estimate.n - 1))
 
 
@@ -192,6 +171,8 @@ def share_above(shares: np.ndarray, threshold: float) -> float:
     """
     if len(shares) < 3:
         return math.nan
+    from scipy import stats
+
     total = math.floor(float(np.sum(shares)) + 1e-9)
     return float(stats.binom.sf(total - 1, len(shares), threshold))
 
@@ -208,9 +189,7 @@ def holm(p_values: dict[Any, float]) -> dict[Any, float]:
     >>> holm({"a": 0.01, "b": 0.5, "c": float("nan")})
     {'a': 0.02, 'b': 0.5, 'c': nan}
     """
-    known = [key for key, p in p_values.items() if not math.isnan(p)]
-    adjusted = dict(zip(known, evidence.holm([p_values[key] for key in known]), strict=True))
-    return {key: adjusted.get(key, math.nan) for key in p_values}
+    return dict(zip(p_values, intervals.holm(list(p_values.values())), strict=True))
 
 
 def _standard_error(estimate: Estimate) -> float:
@@ -222,6 +201,8 @@ def _standard_error(estimate: Estimate) -> float:
 
 def _quantile(num_clusters: int) -> float:
     """Of the t distribution over clusters; normal where there is one, whose trials then count."""
+    from scipy import stats
+
     if num_clusters < 2:
         return float(stats.norm.ppf((1 + CONFIDENCE) / 2))
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, num_clusters - 1))

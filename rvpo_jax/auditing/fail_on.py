@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rvpo_jax.basics.refusals import Refusal
+
 _CONDITION = re.compile(
     r"\s*(?P<quantity>[a-z_]+)\s*(?:\[(?P<inside>[^\]]*)\])?\s*(?P<sign><=|>=|<|>)\s*(?P<limit>\S+)\s*"
 )
@@ -80,11 +82,11 @@ def check_condition(condition: str, report: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _unreadable(condition: str) -> ValueError:
+def _unreadable(condition: str) -> Refusal:
     names = ", ".join([*CHANNEL_QUANTITIES, *WHOLE_QUANTITIES])
-    return ValueError(
-        f"--fail-on must read like 'quiet_failures[safety] > 0.02', got {condition!r}.\n"
-        f"  Quantities: {names}; signs: {' '.join(_SIGNS)}."
+    return Refusal(
+        f"--fail-on must read like 'quiet_failures[safety] > 0.02', got {condition!r}.",
+        f"Quantities: {names}; signs: {' '.join(_SIGNS)}.",
     )
 
 
@@ -101,8 +103,8 @@ def _value(condition: str, found: re.Match, report: Mapping[str, Any]) -> float 
         channel, _, rule = (part.strip() for part in channel.rpartition(","))
     for kind, name, known in (("channel", channel, channels), ("rule", rule, rules)):
         if name not in known:
-            raise ValueError(
-                f"--fail-on {condition!r} names the {kind} {name!r}, which the log does not have.\n"
-                f"  It has: {', '.join(known)}."
+            raise Refusal(
+                f"--fail-on {condition!r} names the {kind} {name!r}, which the log does not have.",
+                f"It has: {', '.join(known)}.",
             )
     return CHANNEL_QUANTITIES[quantity](report, channel, rule)

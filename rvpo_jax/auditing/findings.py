@@ -12,6 +12,7 @@ from typing import Any
 from rvpo_jax.auditing.estimates import holm
 from rvpo_jax.auditing.tables import DEAD_FAIL_TOLERANCE
 from rvpo_jax.auditing.trends import rising_and_falling
+from rvpo_jax.basics.intervals import percent
 
 ERROR_RATE = 0.01
 # Kinds of notes that mean that data was lost or could not be used.
@@ -86,19 +87,7 @@ def _quiet(report: Mapping, judged: Sequence[str], alarms: Mapping) -> dict[str,
     label = _label(report, report["rule_in_use"])
     paid = [row for row in rows if alarms.get(("paid", row["channel"]))]
     if paid:
-        worst = max(paid, key=lambda row: row["gap"]["value"])
-        also = _names([row["channel"] for row in paid if row is not worst])
-        text = (
-            f"Failing {worst['channel']} is paid ({label}): in the same group, completions that "
-            "fail it get "
-            f"an advantage {worst['gap']['value']:.2f} {_span(worst['gap'])} higher than those "
-            "that meet "
-            f"it, and {percent(worst['of_failures'])} of its {worst['failures']:,} failures are "
-            "reinforced"
-            + _other_rule(report, worst["channel"])
-            + (f"; the same holds for {also}." if also else ".")
-        )
-        return _sentence(topic, "problem", text)
+        return _sentence(topic, "problem", _paid(report, paid))
     known = [row for row in rows if row["failures"] and row["of_failures"]["value"] is not None]
     if not known:
         return _sentence(
@@ -106,7 +95,8 @@ def _quiet(report: Mapping, judged: Sequence[str], alarms: Mapping) -> dict[str,
         )
     most = max(known, key=lambda row: row["of_failures"]["value"])
     share = (
-        f"{percent(most['of_failures'])} of the {most['failures']:,} failures of {most['channel']}"
+        f"{share_text(most['of_failures'])} of the {most['failures']:,} failures of "
+        f"{most['channel']}"
     )
     if all(row["p_value"] is None for row in known):
         text = (
@@ -122,9 +112,24 @@ def _quiet(report: Mapping, judged: Sequence[str], alarms: Mapping) -> dict[str,
         return _sentence(topic, "watch", text)
     text = (
         f"Failing a channel is not paid ({label}); the failures that are most often reinforced are "
-        f"those of {most['channel']}: {share}, {percent(most['rate'])} of all completions."
+        f"those of {most['channel']}: {share}, {share_text(most['rate'])} of all completions."
     )
     return _sentence(topic, "ok", text)
+
+
+def _paid(report: Mapping, rows: Sequence[Mapping]) -> str:
+    """The sentence on channels whose failures are paid, the worst one first."""
+    label = _label(report, report["rule_in_use"])
+    worst = max(rows, key=lambda row: row["gap"]["value"])
+    also = _names([row["channel"] for row in rows if row is not worst])
+    return (
+        f"Failing {worst['channel']} is paid ({label}): in the same group, completions that fail "
+        f"it get an advantage {worst['gap']['value']:.2f} {_span(worst['gap'])} higher than those "
+        f"that meet it, and {share_text(worst['of_failures'])} of its {worst['failures']:,} "
+        "failures are reinforced"
+        + _other_rule(report, worst["channel"])
+        + (f"; the same holds for {also}." if also else ".")
+    )
 
 
 def _other_rule(report: Mapping, channel: str) -> str:
@@ -136,7 +141,7 @@ def _other_rule(report: Mapping, channel: str) -> str:
             and row["rule"] == soft
             and row["of_failures"]["value"] is not None
         ):
-            return f" ({_label(report, soft)}: {row['of_failures']['value']:.0%})"
+            return f" ({_label(report, soft)}: {percent(row['of_failures']['value'])})"
     return ""
 
 
@@ -146,7 +151,8 @@ def _dead(report: Mapping, alarms: Mapping) -> dict[str, str]:
     present = [row for row in report["dead"] if row["groups"]]
     if blind:
         parts = [
-            f"{row['channel']} in {percent(row['dead_fail_share'])} of its {row['groups']:,} groups"
+            f"{row['channel']} in {share_text(row['dead_fail_share'])} of its "
+            f"{row['groups']:,} groups"
             for row in sorted(blind, key=lambda row: -row["dead_fail_share"]["value"])
         ]
         text = (
@@ -161,12 +167,12 @@ def _dead(report: Mapping, alarms: Mapping) -> dict[str, str]:
     most = max(present, key=lambda row: row["dead_fail_share"]["value"])
     solved = [row["channel"] for row in present if row["dead_pass"] > 0.9 * row["groups"]]
     also = f" All completions meet {_names(solved)} in over 90 % of the groups." if solved else ""
-    share = f"{most['channel']} with {percent(most['dead_fail_share'])}"
+    share = f"{most['channel']} with {share_text(most['dead_fail_share'])}"
     if most["dead_fail_share"]["value"] > DEAD_FAIL_TOLERANCE:
         blind_share = most["dead_fail_share"]
         text = (
-            f"All completions of a group fail {most['channel']} in {percent(blind_share)} of the "
-            "groups, where no group-relative rule can see it; with "
+            f"All completions of a group fail {most['channel']} in {share_text(blind_share)} of "
+            "the groups, where no group-relative rule can see it; with "
             f"{blind_share['n']} prompts this is not beyond doubt.{also}"
         )
         return _sentence(topic, "watch", text)
@@ -211,7 +217,7 @@ def _neglect(report: Mapping, alarms: Mapping) -> dict[str, str]:
 
 
 def _move(row: Mapping) -> str:
-    return f"{row['channel']} ({row['first']['value']:.0%} to {row['last']['value']:.0%})"
+    return f"{row['channel']} ({percent(row['first']['value'])} to {percent(row['last']['value'])})"
 
 
 def _bottleneck(report: Mapping) -> dict[str, str]:
@@ -310,7 +316,7 @@ def _names(names: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def percent(estimate: Mapping[str, Any]) -> str:
+def share_text(estimate: Mapping[str, Any]) -> str:
     """A share with its interval, in words.
 
     Args:
@@ -319,15 +325,14 @@ def percent(estimate: Mapping[str, Any]) -> str:
     Returns:
       For example ``12 % [9, 15]``.
 
-    >>> percent({"value": 0.12, "low": 0.09, "high": 0.151})
+    >>> share_text({"value": 0.12, "low": 0.09, "high": 0.151})
     '12 % [9, 15]'
     """
     value = estimate["value"]
     if value is None:
         return "an unknown share"
     digits = 0 if value >= 0.1 or value == 0 else 1
-    low, high = estimate["low"], estimate["high"]
-    return f"{100 * value:.{digits}f} % [{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
+    return percent(value, estimate["low"], estimate["high"], digits=digits, unit=" %")
 
 
 def _span(estimate: Mapping[str, Any]) -> str:

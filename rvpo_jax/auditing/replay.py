@@ -1,28 +1,26 @@
 """What every rule would have done with the rewards of a log.
 
 Groups of a log differ in size, and a log can be long: groups are padded to the next power of two
-and go through one compiled function block by block. ``N`` completions, ``B`` groups of a block,
-``G`` completions of a group, ``M`` channels, ``R`` rules.
+and go through one compiled function block by block. JAX is loaded when a log is replayed, not
+when this module is imported. ``N`` completions, ``B`` groups of a block, ``G`` completions of a
+group, ``M`` channels, ``R`` rules.
 """
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rvpo_jax.auditing.read import RewardLog
 from rvpo_jax.auditing.rules import LOGGED, Rule
-from rvpo_jax.config import AdvantageConfig, Method
-from rvpo_jax.method import diagnostics
-from rvpo_jax.method.advantages import compute_advantages
+from rvpo_jax.basics.residue import POSITIVE
 
 BLOCK_ROWS = 32768
 BLOCK_PAIRS = 2**23  # completions times pairs of channels that are looked at together
 WHITEN_EPS = 1e-6  # AdvantageConfig.whiten_eps, added to the standard deviation
+# What a replay keeps of each completion: of each channel, and one number.
+OF_CHANNELS = ("scores", "weights", "sum_weights", "minima")
+QUANTITIES = ("spread", "to_mean", "to_min", "effective")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +52,7 @@ class Replay:
     def reinforced(self, rule: str) -> np.ndarray:
         """``[N]`` bool: the rule's advantage is positive; NaN is not."""
         advantage = self.advantages[rule]
-        return np.where(np.isfinite(advantage), advantage, 0.0) > diagnostics.POSITIVE
+        return np.where(np.isfinite(advantage), advantage, 0.0) > POSITIVE
 
     @property
     def group_prompt(self) -> np.ndarray:
@@ -81,50 +79,27 @@ def replay(log: RewardLog, rules: Sequence[Rule], risk_coef: float) -> Replay:
     Returns:
       The replay.
     """
-    num, num_channels = log.rewards.shape
     num_groups = int(log.group.max()) + 1
     where = np.isfinite(log.rewards)
     pass_at = np.array([channel.pass_at for channel in log.channels], np.float32)
-    batch = np.zeros(num, np.int64)
+    batch = np.zeros(len(log.rewards), np.int64)
     if log.step is not None:
         batch = np.unique(log.step, return_inverse=True)[1].astype(np.int64)
-    formulas = tuple(rule for rule in rules if rule.method is not None)
-
-    rows: dict[str, np.ndarray] = {
-        name: np.zeros((num, num_channels), np.float32)
-        for name in ("scores", "weights", "sum_weights", "minima")
-    }
-    rows |= {name: np.zeros(num, np.float32) for name in ("spread", "to_mean", "to_min")}
-    rows |= {"effective": np.zeros(num, np.float32)}
-    rows |= {f"rule {rule.name}": np.zeros(num, np.float32) for rule in formulas}
-    status = np.zeros((num_groups, num_channels), np.int8)
-    agreement: dict[str, Any] = {
-        name: np.zeros((num_channels, num_channels)) for name in ("opposite", "both", "products")
-    }
-    for index, groups in _blocks(log.group, num_channels):
-        inside = index >= 0
-        block = jax.device_get(
-            _replay_block(
-                np.where(inside[..., None], log.rewards[index], np.nan),
-                pass_at,
-                formulas,
-                risk_coef,
-            )
-        )
-        for name, values in rows.items():
-            values[index[inside]] = block[name][inside]
-        status[groups] = block["status"][: len(groups)]
-        for name, total in agreement.items():
-            total += block[name]
-
     usable = where.any(-1) & (np.bincount(log.group, minlength=num_groups)[log.group] > 1)
-    advantages = {
-        rule.name: _whitened(rows.pop(f"rule {rule.name}"), usable, batch, rule)
-        for rule in formulas
-    }
+    formulas = [rule for rule in rules if rule.method is not None]
+    by_group = [rule for rule in formulas if rule.by_group]
+    rows, status, agreement = _judge(log, pass_at, by_group, risk_coef)
+    advantages = {}
+    for rule in formulas:
+        if rule.by_group:
+            aggregate = rows.pop(f"rule {rule.name}")
+            advantages[rule.name] = _whitened(aggregate, usable, batch, rule)
+        else:
+            advantages[rule.name] = _by_batch(log, usable, batch, rule)
     if log.advantage is not None and any(rule.name == LOGGED for rule in rules):
         # A trainer's 0 for a group of one is no decision of its rule.
         advantages[LOGGED] = np.where(usable, log.advantage, np.nan).astype(np.float32)
+    quantities = {name: rows.pop(name) for name in QUANTITIES}
     replayed = Replay(
         log=log,
         rules=tuple(rules),
@@ -133,17 +108,69 @@ def replay(log: RewardLog, rules: Sequence[Rule], risk_coef: float) -> Replay:
         met=where & (log.rewards >= pass_at),
         batch=batch,
         usable=usable,
-        scores=rows["scores"],
-        weights=rows["weights"],
-        sum_weights=rows["sum_weights"],
-        minima=rows["minima"],
-        quantities={name: rows[name] for name in ("spread", "to_mean", "to_min", "effective")},
+        quantities=quantities,
         status=status,
         advantages=advantages,
         gaps={},
         agreement=agreement,
+        **rows,
     )
     return dataclasses.replace(replayed, gaps=_gaps(replayed, num_groups))
+
+
+def _judge(
+    log: RewardLog, pass_at: np.ndarray, rules: Sequence[Rule], risk_coef: float
+) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray]]:
+    """Block by block: values of the rows, status of the groups, totals between channels."""
+    from rvpo_jax.method.counterfactual import judge_groups
+
+    num, num_channels = log.rewards.shape
+    rows: dict[str, np.ndarray] = {
+        name: np.zeros((num, num_channels), np.float32) for name in OF_CHANNELS
+    }
+    names = (*QUANTITIES, *(f"rule {rule.name}" for rule in rules))
+    rows |= {name: np.zeros(num, np.float32) for name in names}
+    status = np.zeros((int(log.group.max()) + 1, num_channels), np.int8)
+    agreement = {
+        name: np.zeros((num_channels, num_channels)) for name in ("opposite", "both", "products")
+    }
+    configs = {rule.name: rule.config() for rule in rules}
+    for index, groups in _blocks(log.group, num_channels):
+        inside = index >= 0
+        rewards = np.where(inside[..., None], log.rewards[index], np.nan)
+        block = judge_groups(rewards, pass_at, configs, risk_coef)
+        for name, values in rows.items():
+            values[index[inside]] = block[name][inside]
+        status[groups] = block["status"][: len(groups)]
+        for name, total in agreement.items():
+            total += block[name]
+    return rows, status, agreement
+
+
+def _by_batch(log: RewardLog, usable: np.ndarray, batch: np.ndarray, rule: Rule) -> np.ndarray:
+    """``[N]`` advantages of a rule that looks beyond a group: one step at a time, as in training.
+
+    Groups are padded to the largest of the log, and steps to the most groups, so that there is one
+    compilation; completions that training would not use are absent.
+    """
+    from rvpo_jax.method.counterfactual import advantages_of_batch
+
+    advantages = np.full(len(batch), np.nan, np.float32)
+    width = int(np.bincount(log.group).max())
+    # A group belongs to one step.
+    height = int(np.bincount(np.unique(np.stack([batch, log.group]), axis=1)[0]).max())
+    config = rule.config(whiten=True)
+    for number in range(int(batch.max()) + 1):
+        rows = np.flatnonzero((batch == number) & usable)
+        if len(rows):
+            group = np.unique(log.group[rows], return_inverse=True)[1]
+            order = np.argsort(group, kind="stable")
+            rows, group = rows[order], group[order]
+            place = np.arange(len(rows)) - np.searchsorted(group, group)
+            rewards = np.full((height, width, log.rewards.shape[1]), np.nan, np.float32)
+            rewards[group, place] = log.rewards[rows]
+            advantages[rows] = advantages_of_batch(rewards, config)[group, place]
+    return advantages
 
 
 def _blocks(group: np.ndarray, num_channels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -164,45 +191,6 @@ def _blocks(group: np.ndarray, num_channels: int) -> Iterator[tuple[np.ndarray, 
             inside = place < sizes[groups, None]
             index[: len(groups)][inside] = order[(starts[groups, None] + place)[inside]]
             yield index, groups
-
-
-@functools.partial(jax.jit, static_argnums=(2,))
-def _replay_block(
-    rewards: jax.Array, pass_at: jax.Array, formulas: tuple[Rule, ...], risk_coef: float
-) -> dict[str, jax.Array]:
-    """Everything that needs whole groups; ``[B, G]`` or ``[B, G, M]``, and sums over the block."""
-    where = ~jnp.isnan(rewards)
-    soft = compute_advantages(
-        rewards, config=_config("rvpo"), risk_coef=jnp.asarray(risk_coef, jnp.float32)
-    )
-    rewards = jnp.where(where, rewards, 0.0)
-    live, dead_pass, dead_fail = diagnostics.group_status(rewards, where, pass_at)
-    spread, to_mean, to_min = diagnostics.between_mean_and_minimum(
-        soft.scores, soft.aggregate, where
-    )
-    opposite, both = diagnostics.conflict(soft.scores, live, where)
-    counted = jnp.where(where & live[:, None, :], soft.scores, 0.0)
-    result = {
-        "scores": soft.scores,
-        "weights": soft.weights,
-        "sum_weights": compute_advantages(rewards, where, _config("grpo")).weights,
-        "minima": diagnostics.bottleneck(soft.scores, where),
-        "spread": spread,
-        "to_mean": to_mean,
-        "to_min": to_min,
-        "effective": diagnostics.effective_channels(soft.weights),
-        "status": live * 1 + dead_pass * 2 + dead_fail * 3,
-        "opposite": jnp.sum(opposite, axis=(0, 1)),
-        "both": jnp.sum(both, axis=(0, 1)),
-        "products": jnp.einsum("bgi,bgj->ij", counted, counted),
-    }
-    for rule in formulas:
-        result[f"rule {rule.name}"] = compute_advantages(rewards, where, rule.config()).aggregate
-    return result
-
-
-def _config(method: Method) -> AdvantageConfig:
-    return Rule(name=method, label=method, method=method).config()
 
 
 def _whitened(values: np.ndarray, usable: np.ndarray, batch: np.ndarray, rule: Rule) -> np.ndarray:
@@ -235,19 +223,10 @@ def whitening_statistics(
     return mean, np.sqrt(squares / np.maximum(count - 1, 1))
 
 
-@jax.jit
-def _gap_block(
-    advantages: jax.Array, rewards: jax.Array, where: jax.Array, pass_at: jax.Array
-) -> jax.Array:
-    """``[R, B, M]`` failure gaps of ``[R, B, G]`` advantages; NaN where undefined."""
-    gap, defined = jax.vmap(diagnostics.failure_gap, in_axes=(0, None, None, None))(
-        advantages, rewards, where, pass_at
-    )
-    return jnp.where(defined, gap, jnp.nan)
-
-
 def _gaps(played: Replay, num_groups: int) -> dict[str, np.ndarray]:
     """The failure gap of every rule in every group."""
+    from rvpo_jax.method.counterfactual import failure_gaps
+
     names = tuple(played.advantages)
     stacked = np.stack([played.advantages[name] for name in names])
     gaps = np.full((len(names), num_groups, len(played.pass_at)), np.nan, np.float32)
@@ -258,8 +237,8 @@ def _gaps(played: Replay, num_groups: int) -> dict[str, np.ndarray]:
         known = np.all(np.isfinite(advantages), axis=0)
         where = played.where[index] & known[..., None]
         rewards = np.where(where, played.log.rewards[index], 0.0)
-        block = _gap_block(np.where(known, advantages, 0.0), rewards, where, played.pass_at)
-        gaps[:, groups] = np.asarray(block)[:, : len(groups)]
+        block = failure_gaps(np.where(known, advantages, 0.0), rewards, where, played.pass_at)
+        gaps[:, groups] = block[:, : len(groups)]
     return dict(zip(names, gaps, strict=True))
 
 

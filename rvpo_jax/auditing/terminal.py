@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from rvpo_jax.basics.intervals import percent
 from rvpo_jax.basics.text import printable
 
 STYLES = {
@@ -74,7 +75,7 @@ def _channel_table(report: Mapping[str, Any]) -> Table:
         shares = (_share(row[kind], row["groups"]) for kind in ("live", "dead_pass", "dead_fail"))
         mark = f"{channel['pass_at']:g}{'?' if channel['assumed_pass'] else ''}"
         label = printable(name) + (" !" if channel["kind"] == "constraint" else "")
-        cells = (label, mark, _rate(channel["pass_rate"]), f"{decides[name]:.0%}", *shares)
+        cells = (label, mark, _rate(channel["pass_rate"]), percent(decides[name]), *shares)
         table.add_row(*map(Text, cells))
     return table
 
@@ -82,10 +83,7 @@ def _channel_table(report: Mapping[str, Any]) -> Table:
 def _quiet_table(report: Mapping[str, Any]) -> Table:
     rules = report["rules"]
     used = report["rule_in_use"]
-    labels = [_SHORT.get(rule["name"], rule["name"].removeprefix("rvpo:")) for rule in rules]
-    marked = [
-        label + "*" * (rule["name"] == used) for label, rule in zip(labels, rules, strict=True)
-    ]
+    marked = [_short(rule) + "*" * (rule["name"] == used) for rule in rules]
     title = "Failures that are reinforced, as a share of a channel's failures (* rule in use)"
     table = _table(title, "channel", "failures", *marked)
     for channel in report["channels"]:
@@ -96,7 +94,11 @@ def _quiet_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-_SHORT = {"grpo": "sum", "gdpo": "mean", "hard_min": "min"}
+def _short(rule: Mapping[str, Any]) -> str:
+    """The head of a column: "sum", "k=1"; what a name in brackets adds is left out."""
+    if rule["method"] is None or rule["risk_coef"] is not None:
+        return rule["name"].removeprefix("rvpo:")
+    return rule["label"].partition(" (")[0]
 
 
 def _comparison_table(comparison: Mapping[str, Any]) -> Table:
@@ -128,13 +130,12 @@ _READING = {
 def _rate(estimate: Mapping[str, Any]) -> str:
     if estimate["value"] is None:
         return "-"
-    value, low, high = (100 * estimate[key] for key in ("value", "low", "high"))
-    return f"{value:.0f}% [{low:.0f}, {high:.0f}]"
+    return percent(estimate["value"], estimate["low"], estimate["high"])
 
 
 def _share(count: int, total: int) -> str:
-    return f"{count / total:.0%}" if total else "-"
+    return percent(count / total) if total else "-"
 
 
 def _value(estimate: Mapping[str, Any]) -> str:
-    return "-" if estimate["value"] is None else f"{estimate['value']:.0%}"
+    return "-" if estimate["value"] is None else percent(estimate["value"])

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from rvpo_jax.auditing.estimates import Estimate, difference, holm, p_above, proportion, wilson
+from rvpo_jax.auditing.estimates import Estimate, difference, holm, p_above, proportion
 from rvpo_jax.auditing.replay import Replay
+from rvpo_jax.basics.intervals import wilson_interval
 
 MAX_WINDOWS = 60
 MIN_WINDOWS = 6  # a trend test of fewer points can hardly reject
@@ -94,6 +94,8 @@ def _rates(
     met: np.ndarray, scored: np.ndarray, window: np.ndarray, group: np.ndarray
 ) -> dict[str, list[float | None]]:
     """Pass rate of each window with its interval; groups are the clusters."""
+    from scipy import stats
+
     size = int(window.max()) + 1
     num_groups = int(group.max()) + 1
     window_of_group = np.zeros(num_groups, np.int64)
@@ -113,7 +115,7 @@ def _rates(
         else:
             size_eff = n if k < 2 else min(r * (1 - r) / v, n) if v > 0 else k
             z = stats.t.ppf(0.975, k - 1) if k > 1 else 1.96
-            low, high = wilson(float(r), float(size_eff), float(z))
+            low, high = wilson_interval(float(r), float(size_eff), float(z))
         for key, value in (("rate", r), ("low", low), ("high", high)):
             result[key].append(None if value is None else float(value))
     return result
@@ -193,6 +195,8 @@ def _kendall(
     met: np.ndarray, scored: np.ndarray, window: np.ndarray
 ) -> tuple[float | None, float | None, float | None]:
     """Kendall's tau of the window rates against time, and p of a fall and of a rise."""
+    from scipy import stats
+
     size = int(window.max()) + 1
     counted = np.bincount(window, scored, size)
     used = counted > 0
@@ -294,6 +298,8 @@ def reversals(played: Replay) -> list[dict[str, Any]]:
 
 def _clear_leads(values: np.ndarray, window: np.ndarray, size: int) -> np.ndarray:
     """+1 or -1 in windows whose mean is clearly above or below 0, else 0."""
+    from scipy import stats
+
     count = np.bincount(window, minlength=size)
     mean = np.bincount(window, values, size) / np.maximum(count, 1)
     squares = np.bincount(window, (values - mean[window]) ** 2, size)

@@ -16,9 +16,12 @@ from rich import box
 from rich.table import Table
 from scipy import stats
 
+from rvpo_jax.basics.files import to_json, write_text
+from rvpo_jax.basics.intervals import CONFIDENCE, holm
+from rvpo_jax.basics.refusals import Refusal
+
 Value = dict[str, Any]
 RESAMPLES = 9999
-CONFIDENCE = 0.95
 # What an expected.json must say, of itself and of each of its values.
 FIELDS = ("claim", "command", "seeds", "recorded", "values")
 RECORDED_FIELDS = ("commit", "jax", "device")
@@ -85,9 +88,9 @@ def paired(values: Any, reference: Any, *, seed: int = 0) -> Value:
     values = np.asarray(values, np.float64).reshape(-1)
     reference = np.asarray(reference, np.float64).reshape(-1)
     if len(values) != len(reference):
-        raise ValueError(
-            f"paired values must come from the same seeds, got {len(values)} and "
-            f"{len(reference)}.\n  Run both rules with the same seeds."
+        raise Refusal(
+            f"paired values must come from the same seeds, got {len(values)} and {len(reference)}.",
+            "Run both rules with the same seeds.",
         )
     difference = values - reference
     result = interval(difference, seed=seed)
@@ -102,26 +105,6 @@ def paired(values: Any, reference: Any, *, seed: int = 0) -> Value:
         rng=np.random.default_rng(seed),
     )
     return {**result, "p": float(test.pvalue)}
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for having made several tests (Holm's step-down procedure).
-
-    Args:
-      p_values: of the tests made together.
-
-    Returns:
-      The adjusted values in the same order.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    order = np.argsort(p_values, kind="stable")
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min((len(p_values) - rank) * p_values[index], 1.0))
-        adjusted[index] = largest
-    return adjusted
 
 
 def against(reference: str, results: Mapping[str, Any]) -> list[str]:
@@ -224,22 +207,9 @@ def write_json(path: str | Path, content: Any) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(_jsonable(content), indent=1, allow_nan=False) + "\n")
-    part.replace(path)
-
-
-def _jsonable(content: Any) -> Any:
-    if isinstance(content, Mapping):
-        return {str(key): _jsonable(item) for key, item in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_jsonable(item) for item in content]
-    if hasattr(content, "tolist"):
-        return _jsonable(content.tolist())
-    if isinstance(content, float):
-        # Six digits are more than a seed's spread; they keep the files small.
-        return float(f"{content:.6g}") if math.isfinite(content) else None
-    return content
+    # Six digits are more than a seed's spread; they keep the files small.
+    rounded = json.loads(to_json(content), parse_float=lambda digits: float(f"{float(digits):.6g}"))
+    write_text(path, to_json(rounded, indent=1) + "\n")
 
 
 def read_expected(path: str | Path) -> dict[str, Any]:
@@ -256,7 +226,7 @@ def read_expected(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"there is no {path}.\n  Run with --record once to write it.")
+        raise Refusal(f"there is no {path}.", "Run with --record once to write it.")
     expected = json.loads(path.read_text())
     absent = [name for name in FIELDS if name not in expected]
     absent += [
@@ -265,9 +235,9 @@ def read_expected(path: str | Path) -> dict[str, Any]:
     for key, value in expected.get("values", {}).items():
         absent += [f"values.{key}.{name}" for name in VALUE_FIELDS if name not in value]
     if absent:
-        raise ValueError(
-            f"{path} must have the fields of an experiment, it lacks: {', '.join(absent)}.\n"
-            "  See experiments/README.md."
+        raise Refusal(
+            f"{path} must have the fields of an experiment, it lacks: {', '.join(absent)}.",
+            "See experiments/README.md.",
         )
     return expected
 

@@ -71,12 +71,7 @@ def run_experiment(
     """
     folder = Path(folder)
     options = options or {}
-    parser = experiment_parser(doc, options)
-    args = parser.parse_args(argv)
-    if args.smoke and (args.check or args.record):
-        parser.error("--smoke numbers mean nothing: --check and --record need the full run")
-    if args.seeds is not None and args.record:
-        parser.error("--record needs the experiment's own seeds")
+    args = _parse(doc, options, argv)
     used = list(smoke_seeds if args.smoke else seeds)
     if args.seeds is not None:
         used = args.seeds
@@ -112,6 +107,18 @@ def run_experiment(
         record_expected(expected, outcome.values, recorded, len(used))
         (folder / f"figure{suffix}.png").write_bytes((out / "figure.png").read_bytes())
     return print_check(outcome.values, expected) if args.check else 0
+
+
+def _parse(
+    doc: str | None, options: Mapping[str, Sequence[str]], argv: Sequence[str] | None
+) -> argparse.Namespace:
+    parser = experiment_parser(doc, options)
+    args = parser.parse_args(argv)
+    if args.smoke and (args.check or args.record):
+        parser.error("--smoke numbers mean nothing: --check and --record need the full run")
+    if args.seeds is not None and args.record:
+        parser.error("--record needs the experiment's own seeds")
+    return args
 
 
 def provenance(seconds: float, argv: Sequence[str] | None = None) -> dict[str, Any]:

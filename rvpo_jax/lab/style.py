@@ -11,22 +11,26 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
-from rvpo_jax.run.summary import COLORS
+from rvpo_jax.basics.files import replacing
+from rvpo_jax.basics.palette import COLORS
+from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.method.aggregators import METHODS
 
 BLUE, ORANGE, GREEN, PINK, RED, SKY, OLIVE, GREY = COLORS
 BLACK = "#000000"
 MAX_BYTES = 150_000
 
 # A rule has the same colour in every figure; the mark and the line tell it apart without colour.
-# By the first words of its name: "RVPO k=2" is an RVPO.
+# By the first words of its name: "RVPO k=2" is an RVPO. A named method has the colour of its
+# record, a rule that only experiments have its own.
 _RULES = {
-    "GRPO": (RED, "s", "-"),
-    "GDPO": (BLUE, "o", "-"),
-    "RVPO": (GREEN, "D", "-"),
-    "hard-min": (PINK, "v", "--"),
-    "variance": (OLIVE, "^", "--"),
+    "GRPO": (METHODS["grpo"].color, "s", "-"),
+    "GDPO": (METHODS["gdpo"].color, "o", "-"),
+    "RVPO": (METHODS["rvpo"].color, "D", "-"),
+    "hard-min": (METHODS["hard_min"].color, "v", "--"),
+    "variance": (METHODS["variance"].color, "^", "--"),
     "raw soft-min": (GREY, "P", ":"),
-    "level soft-min": (ORANGE, "*", "-."),
+    "level soft-min": (METHODS["rvpo_level"].color, "*", "-."),
     "level weights": (SKY, "X", "-."),
 }
 
@@ -85,17 +89,17 @@ def save_figure(figure: Figure, path: str | Path) -> None:
       ValueError: if it is larger than 150 kB.
     """
     path = Path(path)
-    part = path.with_suffix(".part.png")
-    figure.savefig(part, dpi=110)
-    with Image.open(part) as image:
-        # A palette: line drawings have few colours, and the file is a third of the size.
-        reduced = image.convert("RGB").quantize(
-            256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
-        )
-        reduced.save(part, optimize=True)
-    if part.stat().st_size > MAX_BYTES:
-        raise ValueError(
-            f"a committed picture must be <= {MAX_BYTES} bytes, {path} has {part.stat().st_size}.\n"
-            "  Draw fewer points, or a smaller figure."
-        )
-    part.replace(path)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=110)
+        with Image.open(part) as image:
+            # A palette: line drawings have few colours, and the file is a third of the size.
+            reduced = image.convert("RGB").quantize(
+                256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+            )
+            reduced.save(part, optimize=True)
+        size = part.stat().st_size
+        if size > MAX_BYTES:
+            raise Refusal(
+                f"a committed picture must be <= {MAX_BYTES} bytes, {path} has {size}.",
+                "Draw fewer points, or a smaller figure.",
+            )

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import AdvantageConfig
 from rvpo_jax.lab.worlds import World, judged, num_contexts, ranges
 from rvpo_jax.method.advantages import compute_advantages
@@ -118,19 +119,21 @@ def train_many(
         risk_coefs = jnp.asarray(risk_coefs, jnp.float32)
         many = many * len(risk_coefs) if len(many) == 1 else many
     if risk_coefs is not None and len(risk_coefs) != len(many):
-        raise ValueError(
+        raise Refusal(
             f"risk_coefs must have one entry per setting, got {len(risk_coefs)} for "
-            f"{len(many)} worlds.\n  Repeat the worlds or the coefficients."
+            f"{len(many)} worlds.",
+            "Repeat the worlds or the coefficients.",
         )
     if steps % options.get("record_every", 1):
-        raise ValueError(
-            f"steps must be a multiple of record_every, got {steps} and "
-            f"{options['record_every']}.\n  Change one of them."
+        raise Refusal(
+            f"steps must be a multiple of record_every, got {steps} and {options['record_every']}.",
+            "Change one of them.",
         )
     if len({jax.tree_util.tree_structure(world) for world in many}) > 1:
-        raise ValueError(
+        raise Refusal(
             "worlds trained together must have the same channels, reward_fn and slots, got "
-            "different ones.\n  Put what differs into settings or pass_at, or train them apart."
+            "different ones.",
+            "Put what differs into settings or pass_at, or train them apart.",
         )
     stacked = jax.tree_util.tree_map(lambda *leaves: jnp.stack(leaves), *many)
     keys = step_keys(jnp.asarray(list(seeds)), steps)

@@ -18,8 +18,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Channel
 
 RewardFn = Callable[[Mapping[str, jax.Array], jax.Array, jax.Array], jax.Array]
@@ -230,9 +230,9 @@ def num_contexts(world: World) -> int:
         return tables
     rows = world.present.shape[0]
     if tables not in (1, rows):
-        raise ValueError(
-            f"present must have one row per context, got {rows} for {tables} tables of logits.\n"
-            "  Give as many rows as tables, or one table that all contexts share."
+        raise Refusal(
+            f"present must have one row per context, got {rows} for {tables} tables of logits.",
+            "Give as many rows as tables, or one table that all contexts share.",
         )
     return rows
 
@@ -251,41 +251,3 @@ def ranges(world: World) -> tuple[jax.Array, jax.Array, jax.Array]:
         for field in ("low", "high", "pass_at")
     )
     return low, high, pass_at if world.pass_at is None else world.pass_at
-
-
-def bandit_expected(world: World, probs: Any) -> np.ndarray:
-    """Exact expected rewards of a policy in a ``table_world``.
-
-    Args:
-      world: the world.
-      probs: ``[..., N, 1, A]``.
-
-    Returns:
-      ``[..., N, M]`` float64, reward units.
-    """
-    table = np.asarray(world.settings["table"], np.float64)
-    return np.einsum("...nra,nam->...nm", np.asarray(probs, np.float64), table)
-
-
-def budget_expected(world: World, probs: Any) -> np.ndarray:
-    """Exact expected rewards of a policy in a ``budget_bandit``, without sampling.
-
-    The count of a channel is a sum of independent draws, one per slot; its distribution is
-    built slot by slot.
-
-    Args:
-      world: the world.
-      probs: ``[1, R, A]``.
-
-    Returns:
-      ``[M]`` float64, reward units.
-    """
-    needs = np.asarray(world.settings["needs"], np.float64)
-    rows = np.broadcast_to(np.asarray(probs, np.float64)[0], (world.num_slots, probs.shape[-1]))
-    count = np.zeros((len(needs), world.num_slots + 1))
-    count[:, 0] = 1.0
-    for row in rows:
-        p = row[: len(needs), None]
-        count = count * (1 - p) + np.roll(count, 1, axis=1) * p
-    earned = np.minimum(np.arange(world.num_slots + 1) / needs[:, None], 1.0)
-    return (count * earned).sum(1)

@@ -11,6 +11,12 @@ from rvpo_jax.basics.refusals import Refusal
 def name_of(function: Any) -> str:
     """How a message calls a function, also a partial one or an object.
 
+    Args:
+      function: the function.
+
+    Returns:
+      Its name, or that of its type.
+
     >>> name_of(functools.partial(max, 0))
     'max'
     """

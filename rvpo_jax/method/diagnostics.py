@@ -6,6 +6,7 @@
 import jax
 import jax.numpy as jnp
 
+from rvpo_jax.basics.residue import POSITIVE, RESIDUE
 from rvpo_jax.method.masking import masked_mean, normalized_weights
 
 
@@ -81,13 +82,6 @@ def channel_metrics(
         "dead_fail_frac": masked_mean(dead_fail.astype(jnp.float32), present, axis=0),
         "joint_pass_rate": jnp.mean(joint_pass(rewards, where, pass_at).astype(jnp.float32)),
     }
-
-
-# Smaller differences between scores or advantages are float32 residue, which depends on how a
-# batch is laid out; both have standard deviation 1, so nothing that moves a policy is this small.
-RESIDUE = 1e-5
-# An advantage counts as positive from here on.
-POSITIVE = RESIDUE
 
 
 def quiet_failures(

@@ -114,6 +114,12 @@ def method_of(rule: Any, methods: Mapping[str, Method]) -> Method:
 def rule_name(rule: Any) -> str:
     """How messages call a rule.
 
+    Args:
+      rule: whatever stands where a method name is accepted.
+
+    Returns:
+      Its name or label.
+
     >>> rule_name("rvpo"), rule_name(max)
     ('rvpo', 'max')
     """

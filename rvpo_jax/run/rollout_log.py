@@ -14,11 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rvpo_jax.basics.rollout_format import FOLDER, METADATA_KEY, column_of
 from rvpo_jax.config import Channel
-
-FOLDER = "rollouts"
-METADATA_KEY = b"rvpo"
-RESERVED = ("step", "group", "prompt_id", "prompt", "completion", "advantage")
 
 
 def write_rollouts(
@@ -91,15 +88,6 @@ def drop_rollouts(workdir: Path, resume_step: int) -> None:
         is_late = path.stem.isdigit() and int(path.stem) >= resume_step
         if path.suffix == ".part" or (path.suffix == ".parquet" and is_late):
             path.unlink()
-
-
-def column_of(channel: str) -> str:
-    """The column of a channel; a channel named like one of our own columns gets a prefix.
-
-    >>> column_of("safety"), column_of("step")
-    ('safety', 'reward/step')
-    """
-    return f"reward/{channel}" if channel in RESERVED else channel
 
 
 def _texts(texts: Sequence[str]) -> pa.Array:

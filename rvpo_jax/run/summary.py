@@ -8,8 +8,9 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-# Okabe-Ito: told apart by colour-blind readers, on white and on dark.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#B59B00", "#888888")
+from rvpo_jax.basics.files import replacing
+from rvpo_jax.basics.intervals import rate_text
+from rvpo_jax.basics.palette import COLORS
 
 
 def rate_table(start: Mapping[str, Any], end: Mapping[str, Any], channels: Sequence[str]) -> Table:
@@ -48,23 +49,6 @@ def _count(row: Mapping[str, Any]) -> int:
     return max(rate["count"] for rate in row["rates"].values())
 
 
-def rate_text(rate: Mapping[str, Any]) -> str:
-    """A rate and its interval, in percent.
-
-    Args:
-      rate: ``{"rate", "low", "high", "count"}``, shares.
-
-    Returns:
-      The cell of a table.
-
-    >>> rate_text({"rate": 0.8, "low": 0.49, "high": 0.943, "count": 10})
-    '80.0% [49.0, 94.3]'
-    """
-    if not rate["count"]:
-        return "not applicable"
-    return f"{rate['rate']:.1%} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
-
-
 def plot_run(
     metrics: Sequence[Mapping[str, Any]], channels: Sequence[str], path: Path, title: str
 ) -> None:
@@ -92,9 +76,8 @@ def plot_run(
     axes.grid(alpha=0.25)
     note = f"mean over {window} steps" if window > 1 else None
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, title=note)
-    part = path.with_suffix(".part.png")
-    figure.savefig(part, dpi=120)
-    part.replace(path)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=120)
 
 
 def _value(row: Mapping[str, Any], name: str) -> float:

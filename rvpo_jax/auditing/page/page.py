@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from rvpo_jax.auditing.page.plots import has_trajectory, make_figures
 from rvpo_jax.auditing.page.visible import marked
 from rvpo_jax.auditing.page.what_if import what_if_data
+from rvpo_jax.basics.files import jsonable
 from rvpo_jax.basics.text import printable
 
 # The badges: a sign, so that the level is not told by color alone.
@@ -48,6 +49,7 @@ def render_page(report: Mapping[str, Any]) -> str:
     template = _environment().get_template("audit.html.jinja")
     return template.render(
         report=report,
+        labels={rule["method"]: rule["label"] for rule in report["rules"]},
         style=Markup(style),
         script=Markup(script),
         policy=content_security_policy(style, script),
@@ -93,20 +95,10 @@ def script_json(value: Any) -> Markup:
     >>> print(script_json({"a": "</script>", "b": float("nan")}))
     {"a":"\u003c/script\u003e","b":null}
     """
-    text = json.dumps(_finite(value), allow_nan=False, separators=(",", ":"))
+    text = json.dumps(jsonable(value), allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
 
 
 def _file(name: str) -> str:

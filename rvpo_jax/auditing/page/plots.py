@@ -14,11 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from rvpo_jax.basics.palette import COLORS
+from rvpo_jax.basics.residue import POSITIVE
 from rvpo_jax.basics.text import escape_character, printable
-from rvpo_jax.run.summary import COLORS
 
-# An advantage counts as positive from here on (diagnostics.POSITIVE).
-POSITIVE = 1e-5
 # Background and ink of the cards of the page: a figure is readable on whatever it is put.
 INKS = {False: ("#ffffff", "#1b2027", "#d9dee5"), True: ("#161b22", "#e6eaf0", "#343c47")}
 LINE_STYLES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)))
@@ -211,12 +210,11 @@ def _weight_bars(report: Mapping[str, Any]) -> Figure:
     rows = report["bottleneck"]["channels"]
     figure, axes = _figure(7.2, 0.42 * max(len(rows), 1) + 1.1)
     place = np.arange(len(rows))
-    for key, shift, color, label in (
-        ("weight", -0.19, COLORS[0], "soft minimum"),
-        ("weight_grpo", 0.19, COLORS[1], "sum (GRPO)"),
-    ):
+    for key, shift, method in (("weight", -0.19, "rvpo"), ("weight_grpo", 0.19, "grpo")):
+        rule = next(rule for rule in report["rules"] if rule["method"] == method)
         shares = np.nan_to_num(_floats([row[key] for row in rows]))
-        axes.barh(place + shift, shares, height=0.36, color=color, label=label)
+        bars = axes.barh(place + shift, shares, height=0.36, color=rule.get("color"))
+        bars.set_label(plot_label(rule["label"]))
     axes.set_yticks(place, [plot_label(row["channel"]) for row in rows], parse_math=False)
     axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
     axes.set(xlabel="share of the weight", xlim=(0, 1))

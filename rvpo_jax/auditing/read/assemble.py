@@ -23,11 +23,12 @@ from rvpo_jax.auditing.read.groups import (
     group_notes,
 )
 from rvpo_jax.auditing.read.json_files import JsonPart
-from rvpo_jax.auditing.read.log import Note, ReadOptions, RewardLog, Tally, check, listing, shown
+from rvpo_jax.auditing.read.log import Note, ReadOptions, RewardLog, Tally, listing, shown
 from rvpo_jax.auditing.read.own_run import declared_fields, metadata_of, run_of
 from rvpo_jax.auditing.read.parts import NESTED, Kind, Part
 from rvpo_jax.auditing.read.store import Store
 from rvpo_jax.auditing.read.texts import to_text
+from rvpo_jax.basics.refusals import Refusal
 
 # Rows without a step are left out while they are fewer than this share; else all steps are.
 MAX_BAD_STEPS = 0.1
@@ -60,21 +61,13 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
     found = find_parts(source, options.format)
     about = metadata_of(found.parts)
     parts, layout = _plan(found, options, about[-1] if about else {})
-    store = _read(parts, layout, found.tally)
-    lost = found.tally.notes()
-    check(
-        store.num_rows > 0,
-        f"the log {found.name} must have at least one row, got none.",
-        " ".join(note.text for note in lost) or "Check that the trainer wrote it.",
-    )
+    store, lost = _read(found, parts, layout)
     check_columns(layout, options, store.columns)
     rows, step_notes = _select_rows(store)
     names, rewards, reward_notes = _rewards(store, rows)
     declared = declared_fields(about)
     channels, assumed, channel_notes = make_channels(names, rewards, options, declared)
     groups, grouping_notes = _group(store, rows, options)
-    completion = _take(store.key("completion"), rows.kept)
-    odd = duplicate_notes(groups, completion, rewards) if completion else []
     advantage = store.advantages()[rows.kept]
     method, risk_coef, run_notes = run_of(about)
     return RewardLog(
@@ -97,7 +90,7 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
             *reward_notes,
             *channel_notes,
             *grouping_notes,
-            *odd,
+            *_duplicates(store, rows, groups, rewards),
             *_text_notes(store),
         ),
         read_texts=_text_reader(parts, layout, rows),
@@ -142,17 +135,23 @@ def _known_columns(parts: Sequence[Part]) -> list[str]:
     return list(columns)
 
 
-def _read(parts: Sequence[Part], layout: Layout, tally: Tally) -> Store:
-    """All numbers of all parts."""
+def _read(found: Found, parts: Sequence[Part], layout: Layout) -> tuple[Store, list[Note]]:
+    """All numbers of all parts, and what was lost on the way."""
     store = Store(layout)
     wants = _make_wants(layout)
     for number, part in enumerate(parts):
         kinds = dict(part.fields())
         store.add_columns(kinds, number)
         step = step_in_name(layout.format, part.name)
-        for chunk in part.chunks(wants, tally):
+        for chunk in part.chunks(wants, found.tally):
             store.add(chunk, number, kinds, step)
-    return store
+    lost = found.tally.notes()
+    if store.num_rows == 0:
+        raise Refusal(
+            f"the log {found.name} must have at least one row, got none.",
+            " ".join(note.text for note in lost) or "Check that the trainer wrote it.",
+        )
+    return store, lost
 
 
 def _make_wants(layout: Layout) -> Callable[[str, Kind], bool]:
@@ -192,11 +191,11 @@ def _rewards(store: Store, rows: _Rows) -> tuple[list[str], np.ndarray, list[Not
     columns = [store.candidates[name].column(store.num_rows)[rows.kept] for name in chosen]
     scored = [index for index, column in enumerate(columns) if np.isfinite(column).any()]
     found = listing(store.columns)
-    check(
-        len(scored) > 0,
-        f"the log must have a reward column with numbers, got the columns {found}.",
-        "Name the columns of the rewards with --rewards.",
-    )
+    if not scored:
+        raise Refusal(
+            f"the log must have a reward column with numbers, got the columns {found}.",
+            "Name the columns of the rewards with --rewards.",
+        )
     chosen = [chosen[index] for index in scored]
     names = store.channel_names(chosen)
     rewards = np.stack([columns[index] for index in scored], axis=1)
@@ -216,10 +215,11 @@ def _group(store: Store, rows: _Rows, options: ReadOptions) -> tuple[Groups, lis
     else:
         key = _take(key, rows.kept)
         if key is None or prompt is None:
-            raise ValueError(
+            raise Refusal(
                 "the log must say which completions belong to one prompt, got the columns "
-                f"{listing(store.columns)}.\n  Name the column of the prompt with --group, or give "
-                "--group-size if the completions of a prompt follow each other."
+                f"{listing(store.columns)}.",
+                "Name the column of the prompt with --group, or give --group-size if the "
+                "completions of a prompt follow each other.",
             )
         groups = group_by_key(key, rows.step, prompt)
         means = f"equal values of {shown(layout.group or layout.prompt)}"
@@ -231,12 +231,12 @@ def _group(store: Store, rows: _Rows, options: ReadOptions) -> tuple[Groups, lis
             count = int(groups.group.max()) + 1
             notes.append(Note(kind="assumed_group", count=count, text=text))
     count = int(groups.group.max()) + 1
-    check(
-        count < len(groups.group),
-        f"a group must have two completions, got {count} group(s) of one row by {means}.",
-        "Name another column with --group, or give --group-size if the completions of a prompt "
-        "follow each other.",
-    )
+    if count >= len(groups.group):
+        raise Refusal(
+            f"a group must have two completions, got {count} group(s) of one row by {means}.",
+            "Name another column with --group, or give --group-size if the completions of a prompt "
+            "follow each other.",
+        )
     return groups, notes + group_notes(groups, rows.step is not None)
 
 
@@ -244,6 +244,11 @@ def _take(
     key: tuple[np.ndarray, np.ndarray] | None, kept: np.ndarray | slice
 ) -> tuple[np.ndarray, np.ndarray] | None:
     return None if key is None else (key[0][kept], key[1][kept])
+
+
+def _duplicates(store: Store, rows: _Rows, groups: Groups, rewards: np.ndarray) -> list[Note]:
+    completion = _take(store.key("completion"), rows.kept)
+    return duplicate_notes(groups, completion, rewards) if completion else []
 
 
 def _text_notes(store: Store) -> list[Note]:

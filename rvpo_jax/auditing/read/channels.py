@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from rvpo_jax.auditing.read.log import Note, ReadOptions, check, listing, shown
+from rvpo_jax.auditing.read.log import Note, ReadOptions, listing, shown
+from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Channel
 
 
@@ -32,11 +33,11 @@ def make_channels(
     """
     for option, given in (("pass", options.pass_at), ("constraint", options.constraints)):
         unknown = [name for name in given if name not in names]
-        check(
-            not unknown,
-            f"--{option} must name channels of the log, got {listing(unknown)}.",
-            f"Its channels are: {listing(names)}.",
-        )
+        if unknown:
+            raise Refusal(
+                f"--{option} must name channels of the log, got {listing(unknown)}.",
+                f"Its channels are: {listing(names)}.",
+            )
     channels, assumed, notes = [], set(), []
     for name, column in zip(names, rewards.T, strict=True):
         values = column[np.isfinite(column)]

@@ -9,9 +9,11 @@ from typing import Any
 from rvpo_jax.auditing.read.csv_files import CsvPart
 from rvpo_jax.auditing.read.frames import open_frame
 from rvpo_jax.auditing.read.json_files import JsonPart
-from rvpo_jax.auditing.read.log import Note, Tally, check, listing, shown
+from rvpo_jax.auditing.read.log import Note, Tally, listing, shown
 from rvpo_jax.auditing.read.parts import Part
 from rvpo_jax.auditing.read.tables import ARROW_ERRORS, ParquetPart, TablePart
+from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.basics.rollout_format import FOLDER
 
 KINDS = {
     ".parquet": "Parquet",
@@ -62,17 +64,17 @@ def find_parts(source: Any, format: str) -> Found:
         name = f"{type(source).__name__} in memory"
         return Found(name, (part,), "rvpo" if own else None, tally, ())
     path = Path(source).expanduser()
-    check(
-        path.exists(),
-        f"the log must be an existing file or folder, got {shown(source)}.",
-        "Check the path; it is relative to the current directory.",
-    )
+    if not path.exists():
+        raise Refusal(
+            f"the log must be an existing file or folder, got {shown(source)}.",
+            "Check the path; it is relative to the current directory.",
+        )
     name = shown(path.name or path.resolve().name)
-    check(
-        path.is_dir() or _suffix(path) != "",
-        f"a log must end in {', '.join(KINDS)} (text also in .gz), got {name}.",
-        "Save it in one of these formats, or name a folder.",
-    )
+    if not path.is_dir() and _suffix(path) == "":
+        raise Refusal(
+            f"a log must end in {', '.join(KINDS)} (text also in .gz), got {name}.",
+            "Save it in one of these formats, or name a folder.",
+        )
     paths, notes = ([path], []) if path.is_file() else _files_in(path, format)
     hint = _format_of_names(paths)
     parts = _open_all(paths, tally)
@@ -110,18 +112,19 @@ def _files_in(folder: Path, format: str) -> tuple[list[Path], list[Note]]:
         if named:
             known = named
             break
-    check(
-        len(known) > 0,
-        f"the folder {shown(folder)} must hold files ending in {', '.join(KINDS)}, "
-        f"got {listing([path.name for path in files], 5)}.",
-        f"It has the folders: {listing(_folders_in(folder), 5)}. Name the one with the log.",
-    )
+    if not known:
+        raise Refusal(
+            f"the folder {shown(folder)} must hold files ending in {', '.join(KINDS)}, "
+            f"got {listing([path.name for path in files], 5)}.",
+            f"It has the folders: {listing(_folders_in(folder), 5)}. Name the one with the log.",
+        )
     kinds = {KINDS[_suffix(path)] for path in known}
-    check(
-        len(kinds) == 1,
-        f"the folder {shown(folder)} must hold files of one kind, got {', '.join(sorted(kinds))}.",
-        "Name one file, or move the files of the log into a folder of their own.",
-    )
+    if len(kinds) != 1:
+        raise Refusal(
+            f"the folder {shown(folder)} must hold files of one kind, got "
+            f"{', '.join(sorted(kinds))}.",
+            "Name one file, or move the files of the log into a folder of their own.",
+        )
     others = [path.name for path in files if path not in known]
     if not others:
         return known, []
@@ -136,14 +139,16 @@ def _log_folder(folder: Path, format: str) -> Path:
         if any(_is_named("trl", path) for path in inner.iterdir()):
             return inner
     if format in ("auto", "rvpo"):
-        rollouts = folder / "rollouts"
+        rollouts = folder / FOLDER
         if rollouts.is_dir() and any(rollouts.glob("*.parquet")):
             return rollouts
-        check(
-            not _is_own_run(folder),
-            f"the run {shown(folder)} must have rollouts/*.parquet, got a run without rollouts.",
-            "Train with --log.rollouts texts, the default, to write them; an older run has none.",
-        )
+        if _is_own_run(folder):
+            raise Refusal(
+                f"the run {shown(folder)} must have {FOLDER}/*.parquet, got a run without "
+                "rollouts.",
+                "Train with --log.rollouts texts, the default, to write them; an older run has "
+                "none.",
+            )
     return folder
 
 
@@ -165,12 +170,13 @@ def _open_all(paths: list[Path], tally: Tally) -> list[Part]:
         except (*ARROW_ERRORS, EOFError) as error:
             problem = str(error).splitlines()[0] if str(error) else type(error).__name__
             tally.add("unreadable_file", f"{shown(path.name)}: {shown(problem)}")
-    check(
-        len(parts) > 0,
-        f"the log must have a readable file, got {listing([path.name for path in paths], 5)}: "
-        f"{shown(problem).rstrip('.')}.",
-        "A file that was cut, such as a Parquet file without its footer, must be written again.",
-    )
+    if not parts:
+        raise Refusal(
+            f"the log must have a readable file, got {listing([path.name for path in paths], 5)}: "
+            f"{shown(problem).rstrip('.')}.",
+            "A file that was cut, such as a Parquet file without its footer, must be written "
+            "again.",
+        )
     return parts
 
 

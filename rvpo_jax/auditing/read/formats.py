@@ -17,9 +17,10 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from rvpo_jax.auditing.read.log import ReadOptions, check, listing, shown
+from rvpo_jax.auditing.read.log import ReadOptions, listing, shown
 from rvpo_jax.auditing.read.parts import NESTED, Kind, Row, flatten
-from rvpo_jax.run.rollout_log import column_of
+from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.basics.rollout_format import column_of
 
 # Role -> names of its column, the preferred one first.
 PROMPTS = ("prompt", "prompts", "question", "input", "query", "instruction")
@@ -248,17 +249,17 @@ def check_columns(layout: Layout, options: ReadOptions, columns: Collection[str]
     channels = {layout.channel(column, "any") for column in columns}
     for option in ("step", "group", "prompt", "completion", "advantage"):
         name = getattr(options, option)
-        check(
-            name is None or name in columns,
-            f"--{option} must name a column of the log, got {shown(name)}.",
+        if name is not None and name not in columns:
+            raise Refusal(
+                f"--{option} must name a column of the log, got {shown(name)}.",
+                f"Its columns are: {listing(columns)}.",
+            )
+    missing = [name for name in options.rewards if name not in columns and name not in channels]
+    if missing:
+        raise Refusal(
+            f"--rewards must name columns of the log, got {listing(missing)}.",
             f"Its columns are: {listing(columns)}.",
         )
-    missing = [name for name in options.rewards if name not in columns and name not in channels]
-    check(
-        not missing,
-        f"--rewards must name columns of the log, got {listing(missing)}.",
-        f"Its columns are: {listing(columns)}.",
-    )
 
 
 def prepare_nemo(row: Row) -> Row:

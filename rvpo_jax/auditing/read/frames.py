@@ -5,9 +5,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from rvpo_jax.auditing.read.log import Tally, check, shown
+from rvpo_jax.auditing.read.log import Tally, shown
 from rvpo_jax.auditing.read.parts import CHUNK_ROWS, Chunk, Kind, Part, Row, flatten, rows_to_chunk
 from rvpo_jax.auditing.read.tables import TablePart
+from rvpo_jax.basics.refusals import Refusal
 
 
 class ListsPart:
@@ -57,11 +58,11 @@ def open_frame(frame: Any) -> Part:
         # Columns of mixed types, which Arrow does not have.
         columns = _columns_of(frame)
         problem = shown(str(error).split("\n")[0].rstrip(".") or type(error).__name__)
-        check(
-            len({len(values) for values in columns.values()}) == 1,
-            f"the log must be a path or a table, got {type(frame).__name__}: {problem}.",
-            "Give a file, a folder, or a pyarrow, pandas or polars table.",
-        )
+        if len({len(values) for values in columns.values()}) != 1:
+            raise Refusal(
+                f"the log must be a path or a table, got {type(frame).__name__}: {problem}.",
+                "Give a file, a folder, or a pyarrow, pandas or polars table.",
+            ) from None
         return ListsPart(columns)
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Channel
 
@@ -57,28 +58,28 @@ class ReadOptions:
     """Channels that must be met."""
 
     def __post_init__(self) -> None:
-        check(
-            self.format in FORMATS,
-            f"--format must be one of {', '.join(FORMATS)}, got {self.format!r}.",
-            "Choose one of these names.",
-        )
-        check(
-            self.group_size is None or self.group_size >= 2,
-            f"--group-size must be >= 2, got {self.group_size}.",
-            "It is the number of completions that one prompt got.",
-        )
-        check(
-            self.group_size is None or self.group is None,
-            f"only one of --group and --group-size can be given, got {self.group!r} and "
-            f"{self.group_size}.",
-            "Prefer the column.",
-        )
-        for name, value in self.pass_at.items():
-            check(
-                math.isfinite(value) and abs(value) <= float(np.finfo(np.float32).max),
-                f"--pass of channel {shown(name)} must be a finite float32, got {value}.",
-                "Give the raw reward from which the channel counts as met.",
+        if self.format not in FORMATS:
+            raise Refusal(
+                f"--format must be one of {', '.join(FORMATS)}, got {self.format!r}.",
+                "Choose one of these names.",
             )
+        if self.group_size is not None and self.group_size < 2:
+            raise Refusal(
+                f"--group-size must be >= 2, got {self.group_size}.",
+                "It is the number of completions that one prompt got.",
+            )
+        if self.group_size is not None and self.group is not None:
+            raise Refusal(
+                f"only one of --group and --group-size can be given, got {self.group!r} and "
+                f"{self.group_size}.",
+                "Prefer the column.",
+            )
+        for name, value in self.pass_at.items():
+            if not (math.isfinite(value) and abs(value) <= float(np.finfo(np.float32).max)):
+                raise Refusal(
+                    f"--pass of channel {shown(name)} must be a finite float32, got {value}.",
+                    "Give the raw reward from which the channel counts as met.",
+                )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,18 +147,6 @@ _TALLIED = {
     "unreadable_file": "{count} file(s) cannot be read and are left out (first: {first}).",
     "cut_file": "{count} file(s) end in damage; what was read before it is used (first: {first}).",
 }
-
-
-def check(ok: bool, problem: str, remedy: str) -> None:
-    """Raises the house's two-line error unless ``ok``.
-
-    Args:
-      ok: Whether all is well.
-      problem: Argument, rule, what came.
-      remedy: What to do.
-    """
-    if not ok:
-        raise ValueError(f"{problem}\n  {remedy}")
 
 
 def shown(name: object) -> str:

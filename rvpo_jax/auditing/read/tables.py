@@ -12,7 +12,7 @@ import pyarrow.parquet
 from rvpo_jax.auditing.read.log import Tally, shown
 from rvpo_jax.auditing.read.parts import CHUNK_ROWS, NESTED, Chunk, Kind, Row
 from rvpo_jax.auditing.read.values import is_number_type, to_list
-from rvpo_jax.run.rollout_log import METADATA_KEY
+from rvpo_jax.basics.rollout_format import METADATA_KEY
 
 ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError)
 

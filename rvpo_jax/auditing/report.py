@@ -3,7 +3,6 @@
 import dataclasses
 import html
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,8 @@ from rvpo_jax.auditing.definitions import definition_rows
 from rvpo_jax.auditing.read import ReadOptions, RewardLog, read_log
 from rvpo_jax.auditing.replay import Replay, replay
 from rvpo_jax.auditing.rules import base_rules, parse_rule
+from rvpo_jax.basics.files import to_json, write_text
+from rvpo_jax.basics.refusals import Refusal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,11 +80,10 @@ class Audit:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.report, indent=1, allow_nan=False)
-        return (
-            _write(folder / "audit.json", text + "\n"),
-            _write(folder / "audit.html", self.to_html()),
-        )
+        data, page = folder / "audit.json", folder / "audit.html"
+        write_text(data, to_json(self.report, indent=1) + "\n")
+        write_text(page, self.to_html())
+        return data, page
 
     def _repr_html_(self) -> str:
         # A frame of its own: the page's styles and its policy must not meet the notebook's.
@@ -149,9 +149,9 @@ def audit_with(source: Any, other: Any = None, **options: Any) -> Audit:
     own = ("risk_coef", "what_if", "redact")
     unknown = [name for name in options if name not in fields and name not in own]
     if unknown:
-        raise ValueError(
-            f"audit has no option {', '.join(unknown)}.\n"
-            f"  It has: {', '.join([*sorted(fields), *own])}."
+        raise Refusal(
+            f"audit has no option {', '.join(unknown)}.",
+            f"It has: {', '.join([*sorted(fields), *own])}.",
         )
     reading = {name: value for name, value in options.items() if name in fields}
     rest = {name: value for name, value in options.items() if name in own}
@@ -235,11 +235,3 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-def _write(path: Path, text: str) -> Path:
-    part = path.with_name(path.name + ".part")
-    # Surrogates, which a policy may write, have no UTF-8 form; the page shows them as escapes.
-    part.write_text(text, encoding="utf-8", errors="backslashreplace")
-    os.replace(part, path)
-    return path
