@@ -54,6 +54,7 @@ class TrainState:
     params: Any  # parameter tree
     opt_state: Any  # optax state
     key: jax.Array  # typed key of the run; step keys are folded in from it
+    rule_state: Any = ()  # what the rule remembers between steps; () for rules without memory
 
 
 @jax.tree_util.register_dataclass
