@@ -33,10 +33,17 @@ from rvpo_jax.run.checkpoint import Checkpoints
 from rvpo_jax.run.console import Stopped, progress, stop_requests
 from rvpo_jax.run.evaluate import Evaluation, pass_rates, sample_held_out
 from rvpo_jax.run.metrics import MetricsWriter, append_jsonl, read_metrics, truncate_jsonl
+from rvpo_jax.run.resume import log_history, missing_records
 from rvpo_jax.run.rollout_log import drop_rollouts, write_rollouts
 from rvpo_jax.run.setup import Policy, Task, build_task
 from rvpo_jax.run.summary import plot_run, rate_table
-from rvpo_jax.run.workdir import check_workdir, run_header, write_config
+from rvpo_jax.run.workdir import (
+    check_same_config,
+    check_workdir,
+    lock_workdir,
+    run_header,
+    write_config,
+)
 from rvpo_jax.types import Batch, Rollout, TrainState
 
 LOG = logging.getLogger(__name__)
@@ -65,7 +72,11 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
       NonFiniteError: when a number is not finite; the last good checkpoint stays.
       Stopped: on SIGTERM or Ctrl-C, after saving.
     """
-    console = Console() if console is None else console
+    with lock_workdir(workdir):
+        return _train(config, workdir, Console() if console is None else console)
+
+
+def _train(config: Config, workdir: Path, console: Console) -> TrainState:
     check_workdir(config, workdir)
     task = build_task(config, workdir / "data")
     policy = Policy(config, task)
@@ -81,9 +92,13 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
     ) as checkpoints:
         restored = checkpoints.restore_latest(state, stream.iterator)
         if restored is not None:
+            check_same_config(restored.meta["config"], config, workdir)
             _check_same_data(restored.meta, task)
             state = restored.state
         first = 0 if restored is None else restored.step
+        history = log_history(None if restored is None else restored.meta, config, first)
+        for sentence in missing_records(workdir, history, first):
+            LOG.warning("%s", sentence)
         console.print(_opening_line(config, task, policy, params, first), highlight=False)
         key = state.key  # on one device: the keys drawn from it are split over all of them
         state = parallel.replicate(state, policy.devices)
@@ -105,7 +120,11 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
         ):
 
             def save(step: int) -> None:
-                meta = {"config": config.to_dict(), "data": task.fingerprint}
+                meta = {
+                    "config": config.to_dict(),
+                    "data": task.fingerprint,
+                    "log_history": history,
+                }
                 checkpoints.save(step, state, stream.iterator, meta)
 
             for step in range(first, config.steps):

@@ -1,9 +1,13 @@
 """Sizes and checksums of files, to tell what was damaged since it was written."""
 
+import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+CHECKSUM_KEY = b"rvpo_crc32"
+"""Where a rollouts file keeps the checksum of its header, in the metadata of its schema."""
 
 FileSums = dict[str, list[int]]
 """Path below the folder, with forward slashes, to size in bytes and CRC-32."""
@@ -70,21 +74,18 @@ def is_file_sums(value: Any) -> bool:
     )
 
 
-def checksum_of(pieces: Sequence[str | bytes]) -> bytes:
-    """CRC-32 of texts, as eight hexadecimal digits; where one ends counts.
+def header_checksum(described: bytes, fields: Iterable[Any]) -> bytes:
+    """Checksum of what a rollouts file says about itself, which no page checksum covers.
 
     Args:
-      pieces: The texts.
+      described: Its metadata.
+      fields: Its columns, with ``name`` and ``type``.
 
     Returns:
-      ASCII digits.
-
-    >>> checksum_of(["ab", "c"]) == checksum_of(["a", "bc"])
-    False
+      CRC-32 in eight hexadecimal digits: what stands under ``CHECKSUM_KEY``.
     """
-    encoded = [piece.encode() if isinstance(piece, str) else piece for piece in pieces]
-    lengths = ",".join(str(len(piece)) for piece in encoded)
-    return b"%08x" % zlib.crc32(b"".join([lengths.encode(), *encoded]))
+    columns = [[field.name, str(field.type)] for field in fields]
+    return b"%08x" % zlib.crc32(json.dumps(columns).encode(), zlib.crc32(described))
 
 
 def _crc32(path: Path) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 
 MAX_SPANS = 6  # spelled out in a message
+MAX_STEPS = 1_000_000  # a step beyond is a time stamp or damage, and nothing to count up to
 
 
 def absent(present: Collection[int], expected: Sequence[int]) -> list[int]:
@@ -57,7 +58,7 @@ def regular_steps(present: Collection[int]) -> range:
     more than half of the steps, nothing can be said, and only the first step is expected.
 
     Args:
-      present: Steps that are there.
+      present: Steps that are there; those from a million on do not count.
 
     Returns:
       The steps one would expect; empty where there is none.
@@ -67,7 +68,7 @@ def regular_steps(present: Collection[int]) -> range:
     >>> regular_steps([0, 7, 9, 40])
     range(0, 1)
     """
-    steps = sorted(set(present))
+    steps = sorted({step for step in present if abs(step) < MAX_STEPS})
     if not steps:
         return range(0)
     distances = [after - before for before, after in zip(steps, steps[1:], strict=False)]

@@ -12,6 +12,7 @@ import pyarrow.parquet
 from rvpo_jax.auditing.read.log import Tally, shown
 from rvpo_jax.auditing.read.parts import CHUNK_ROWS, NESTED, Chunk, Kind, Row
 from rvpo_jax.auditing.read.values import is_number_type, to_list
+from rvpo_jax.basics.checksums import CHECKSUM_KEY, header_checksum
 from rvpo_jax.run.rollout_log import METADATA_KEY
 
 ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError)
@@ -21,7 +22,7 @@ class ParquetPart:
     """A Parquet file, read a chunk at a time and only the columns that are wanted.
 
     Raises:
-      OSError or pyarrow.ArrowException: if the file has no readable footer.
+      OSError, ValueError or pyarrow.ArrowException: if the file has no readable footer.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,6 +30,7 @@ class ParquetPart:
         self.name = path.name
         with self._open() as file:
             self._schema = file.schema_arrow
+            _check_header(self._schema)
             self._group_rows = [
                 file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)
             ]
@@ -114,6 +116,15 @@ class TablePart:
         names = _top_columns(self._table.schema, columns)
         table = self._table.select(list(map(self._table.schema.names.index, names)))
         yield from _pick(iter(table.to_batches()), np.asarray(places, np.int64))
+
+
+def _check_header(schema: pa.Schema) -> None:
+    """Raises where a run of ours left a checksum of the header that no longer fits."""
+    known = schema.metadata or {}
+    if CHECKSUM_KEY in known:
+        described = known.get(METADATA_KEY, b"")
+        if known[CHECKSUM_KEY] != header_checksum(described, schema):
+            raise ValueError("its header differs from what was written")
 
 
 def _metadata(schema: pa.Schema) -> dict[str, Any]:
