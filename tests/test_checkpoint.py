@@ -309,6 +309,49 @@ def test_a_save_that_fails_in_the_background_is_reported(tmp_path, monkeypatch):
     assert_is_step(*restore(tmp_path), 1)
 
 
+_SAVES_UNTIL_THE_DISK_IS_FULL = """
+    import logging, pathlib, sys
+    import jax, jax.numpy as jnp
+    from rvpo_jax.run.checkpoint import Checkpoints, CheckpointError
+    from rvpo_jax.types import TrainState
+
+    logging.basicConfig(level=logging.WARNING)
+
+    def state(step):  # noise does not compress: 2.4 MB on disk
+        params = jax.random.normal(jax.random.key(step), (600, 1024))
+        return TrainState(step=jnp.int32(step), params=params, opt_state=(), key=jax.random.key(0))
+
+    if __name__ == "__main__":
+        try:
+            with Checkpoints(pathlib.Path(sys.argv[1])) as checkpoints:
+                for step in (1, 2, 3):
+                    checkpoints.save(step, state(step), None, {"saved_at": step})
+                    checkpoints.wait()
+        except CheckpointError as error:
+            print(error)
+"""
+
+
+def test_a_full_disk_is_one_message_without_tracebacks_and_leaves_no_unfinished_checkpoint(
+    tmp_path, small_disk
+):
+    directory = small_disk(6 << 10) / "checkpoints"  # two fit, the third does not
+    script = tmp_path / "full.py"
+    script.write_text(textwrap.dedent(_SAVES_UNTIL_THE_DISK_IS_FULL))
+    run = subprocess.run(
+        [sys.executable, script, directory],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.stderr == ""
+    assert run.stdout == (
+        f"A checkpoint could not be written to {directory}: the disk is full.\n"
+        "  Earlier checkpoints are intact. Free some space, then start the run again.\n"
+    )
+    assert names(directory) == ["1", "2"]
+
+
 _KILLED_WHILE_SAVING = """
     import os, pathlib, signal, sys, time
     import jax, jax.numpy as jnp

@@ -74,18 +74,19 @@ def is_file_sums(value: Any) -> bool:
     )
 
 
-def header_checksum(described: bytes, fields: Iterable[Any]) -> bytes:
+def header_checksum(described: bytes, fields: Iterable[Any], num_rows: int) -> bytes:
     """Checksum of what a rollouts file says about itself, which no page checksum covers.
 
     Args:
       described: Its metadata.
       fields: Its columns, with ``name`` and ``type``.
+      num_rows: Its rows.
 
     Returns:
       CRC-32 in eight hexadecimal digits: what stands under ``CHECKSUM_KEY``.
     """
-    columns = [[field.name, str(field.type)] for field in fields]
-    return b"%08x" % zlib.crc32(json.dumps(columns).encode(), zlib.crc32(described))
+    table = [num_rows, *([field.name, str(field.type)] for field in fields)]
+    return b"%08x" % zlib.crc32(json.dumps(table).encode(), zlib.crc32(described))
 
 
 def _crc32(path: Path) -> int:

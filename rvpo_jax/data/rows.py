@@ -28,7 +28,7 @@ import pyarrow.parquet
 import tensorflow_datasets as tfds
 
 from rvpo_jax.basics.checksums import damage, file_sums, is_file_sums
-from rvpo_jax.basics.files import cannot_write, to_json
+from rvpo_jax.basics.files import cannot_write, is_disk_full, to_json
 from rvpo_jax.basics.refusals import Refusal
 
 _LOG = logging.getLogger(__name__)
@@ -357,9 +357,13 @@ def _build(path: Path, prompt_column: str, cache: Path) -> None:
             if os.path.lexists(cache):
                 cache.rename(Path(temporary) / "damaged")
             built.rename(cache)
-    except OSError as error:
-        if _problem_of(cache) is not None:
+    except (OSError, RuntimeError) as error:
+        if _problem_of(cache) is None:
+            return  # another process was faster
+        # ArrayRecord says with a RuntimeError that the disk is full.
+        if isinstance(error, OSError) or is_disk_full(error):
             raise cannot_write(cache, error) from error
+        raise
 
 
 def _write_records(builder: PromptRows) -> None:

@@ -6,7 +6,6 @@ takes the newest undamaged one, and everything comes from the same step.
 """
 
 import dataclasses
-import errno
 import json
 import logging
 import os
@@ -20,7 +19,7 @@ import orbax.checkpoint as ocp
 from grain.checkpoint import CheckpointRestore, CheckpointSave
 
 from rvpo_jax.basics.checksums import damage, file_sums, is_file_sums
-from rvpo_jax.basics.files import to_json
+from rvpo_jax.basics.files import is_disk_full, to_json
 from rvpo_jax.basics.refusals import Failure, Refusal
 from rvpo_jax.types import TrainState
 
@@ -28,7 +27,6 @@ _LOG = logging.getLogger(__name__)
 # Orbax restores an array with flipped bits without a word, so size and CRC-32 of every file are
 # kept in each checkpoint.
 _FILES = "files.json"
-_FULL = ("No space left on device", "Disk quota exceeded")  # as TensorStore's errors say it
 
 
 class CheckpointError(Failure):
@@ -276,7 +274,7 @@ class Checkpoints:
         if self._local and self._saving is not None:
             for root in self._unfinished():
                 shutil.rmtree(root, ignore_errors=True)
-        full = _is_disk_full(error)
+        full = is_disk_full(error)
         reason = "the disk is full" if full else _cause(error)
         remedy = "Free some space" if full else "Make the folder writable"
         return CheckpointError(
@@ -359,11 +357,6 @@ def _quiet_absl() -> None:
     absl = logging.getLogger("absl")
     if absl.level == logging.NOTSET:
         absl.setLevel(logging.CRITICAL)
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    number = getattr(error, "errno", None)
-    return number in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in _FULL)
 
 
 def _cause(error: BaseException) -> str:

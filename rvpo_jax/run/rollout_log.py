@@ -77,7 +77,7 @@ def write_rollouts(
     table = pa.table(columns)
     described = to_json(about).encode()
     table = table.replace_schema_metadata(
-        {METADATA_KEY: described, CHECKSUM_KEY: header_checksum(described, table.schema)}
+        {METADATA_KEY: described, CHECKSUM_KEY: header_checksum(described, table.schema, count)}
     )
     path = workdir / FOLDER / f"{step:08d}.parquet"
     with replacing(path) as part:

@@ -30,10 +30,10 @@ class ParquetPart:
         self.name = path.name
         with self._open() as file:
             self._schema = file.schema_arrow
-            _check_header(self._schema)
             self._group_rows = [
                 file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)
             ]
+            _check_header(self._schema, sum(self._group_rows))
 
     def metadata(self) -> dict[str, Any]:
         """What a run of ours says about itself; empty for other files."""
@@ -118,12 +118,12 @@ class TablePart:
         yield from _pick(iter(table.to_batches()), np.asarray(places, np.int64))
 
 
-def _check_header(schema: pa.Schema) -> None:
+def _check_header(schema: pa.Schema, num_rows: int) -> None:
     """Raises where a run of ours left a checksum of the header that no longer fits."""
     known = schema.metadata or {}
     if CHECKSUM_KEY in known:
         described = known.get(METADATA_KEY, b"")
-        if known[CHECKSUM_KEY] != header_checksum(described, schema):
+        if known[CHECKSUM_KEY] != header_checksum(described, schema, num_rows):
             raise ValueError("its header differs from what was written")
 
 
