@@ -96,7 +96,7 @@ def test_a_flipped_bit_is_an_error_that_names_the_file_or_changes_nothing(tmp_pa
     write(tmp_path, 1)
     good, right = path.read_bytes(), what_is_read(tmp_path)
     num_errors = 0
-    places = range(0, 8 * len(good), 29)  # 29 and 8 share no factor: all bits of a byte occur
+    places = range(0, 8 * len(good), 61)  # 61 and 8 share no factor: all bits of a byte occur
     for place in places:
         data = bytearray(good)
         data[place // 8] ^= 1 << place % 8
@@ -113,12 +113,25 @@ def test_a_flipped_bit_is_an_error_that_names_the_file_or_changes_nothing(tmp_pa
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(b"quality", b"quaLity"), (b'"pass_at": 3', b'"pass_at": 4'), (b"1.5", b"1.7")],
-    ids=["name of a column", "pass mark", "k"],
+    [(b'"pass_at": 3', b'"pass_at": 4'), (b"1.5", b"1.7"), (b"constraint", b"quality")],
+    ids=["pass mark", "k", "kind"],
 )
-def test_another_header_than_the_one_written_is_told(tmp_path, old, new):
+def test_another_description_than_the_one_written_is_told(tmp_path, old, new):
     path, *_ = write(tmp_path)
-    path.write_bytes(path.read_bytes().replace(old, new))
+    table = pq.read_table(path)
+    about = table.schema.metadata
+    changed = {**about, b"rvpo": about[b"rvpo"].replace(old, new)}
+    assert changed != about
+    pq.write_table(table.replace_schema_metadata(changed), path)
+    with pytest.raises(ValueError, match="00000000.parquet.*: its header differs from what was"):
+        read_log(tmp_path)
+
+
+def test_another_name_of_a_column_than_the_one_written_is_told(tmp_path):
+    path, *_ = write(tmp_path)
+    table = pq.read_table(path)
+    renamed = table.rename_columns({"quality": "equality"})
+    pq.write_table(renamed.replace_schema_metadata(table.schema.metadata), path)
     with pytest.raises(ValueError, match="00000000.parquet.*: its header differs from what was"):
         read_log(tmp_path)
 

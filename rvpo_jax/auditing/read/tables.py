@@ -56,6 +56,8 @@ class ParquetPart:
                 for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
                     yield _chunk(batch, first)
                     first += batch.num_rows
+            if first != sum(self._group_rows):  # a damaged page may end the reading without a word
+                raise ValueError(f"the file has {sum(self._group_rows)} rows")
         except ARROW_ERRORS as error:
             problem = shown(str(error).split("\n")[0].rstrip("."))
             tally.add("cut_file", f"{shown(self.name)} after row {first}: {problem}")
