@@ -5,7 +5,6 @@
 
 import dataclasses
 import importlib.util
-import json
 import logging
 import subprocess
 import sys
@@ -248,17 +247,15 @@ def _train(command: Train) -> int:
 def _load_run(workdir: Path) -> tuple[Any, Any, int]:
     """Policy, parameters and step of the newest checkpoint of a run."""
     from rvpo_jax.run.restore import restore_run
+    from rvpo_jax.run.workdir import read_config
 
     path = workdir / "config.json"
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(
             f"--workdir {workdir} holds no run: config.json is missing.\n"
             f"  Train one: rvpo train --workdir {workdir}"
         )
-    try:
-        stored = json.loads(path.read_text())
-    except ValueError:
-        raise ValueError(f"{path} is not valid JSON.\n  Restore it.") from None
+    stored = read_config(path)
     if ":" in stored["advantage"]["method"]:  # a user's function, which sampling does not need
         stored["advantage"]["method"] = "rvpo"
     return restore_run(Config.from_dict(stored), workdir)
