@@ -12,8 +12,9 @@ import oracle
 import pytest
 from hypothesis import given, settings
 
-from rvpo_jax.config import METHODS, AdvantageConfig, Channel
+from rvpo_jax.config import AdvantageConfig, Channel
 from rvpo_jax.method.advantages import compute_advantages, standardize, whiten
+from rvpo_jax.method.aggregators import METHODS
 
 INF = float("inf")
 NAN = float("nan")

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
-from rvpo_jax.config import METHODS, AdvantageConfig
+from rvpo_jax.config import AdvantageConfig
 from rvpo_jax.method import aggregators
 from rvpo_jax.method.aggregators import (
+    METHODS,
     level_softmin_aggregate,
     make_aggregator,
     mean_aggregate,

@@ -45,7 +45,7 @@ LAYERS = {
 LIBRARIES = {0: {"jax", "chex", "numpy"}, 1: {"jax", "chex", "numpy", "flax", "optax"}}
 LIBRARIES_OF = {"config": set(), "method.schedules": LIBRARIES[0] | {"optax"}}
 # What the package's own names lead to from inside a function.
-FACADE = {"auditing"}
+FACADE = {"auditing", "rewards"}
 # Only these modules may import these libraries, or name these things.
 OWNERS = {"orbax": "run.checkpoint", "grain.checkpoint": "run.checkpoint", "tyro": "cli"}
 DEVICE_NAMES = {"pmap", "shard_map", "Mesh", "make_mesh", "NamedSharding", "jax.distributed"}
@@ -140,7 +140,7 @@ def violations(name, source):
                 found.append(f"{name} (layer {layer}) imports {library}")
     for target in set(names(source)):
         for owned, owner in OWNERS.items():
-            if _inside(target, owned) and name != owner:
+            if _inside(target, owned) and not _inside(name, owner):
                 found.append(f"{name} names {owned}: only {owner} may")
         if target in DEVICE_NAMES and name != "run.parallel":
             found.append(f"{name} names {target}: only parallel may")

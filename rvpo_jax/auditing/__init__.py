@@ -9,5 +9,14 @@ from rvpo_jax.auditing.audit import Audit, audit
 from rvpo_jax.auditing.compare import compare
 from rvpo_jax.auditing.definitions import DEFINITIONS
 from rvpo_jax.auditing.fail_on import check_condition
+from rvpo_jax.auditing.outputs import audit_folder, source_id
 
-__all__ = ["DEFINITIONS", "Audit", "audit", "check_condition", "compare"]
+__all__ = [
+    "DEFINITIONS",
+    "Audit",
+    "audit",
+    "audit_folder",
+    "check_condition",
+    "compare",
+    "source_id",
+]

@@ -16,7 +16,7 @@ import numpy as np
 
 from rvpo_jax.auditing.read import RewardLog
 from rvpo_jax.auditing.rules import LOGGED, Rule
-from rvpo_jax.config import AdvantageConfig, Method
+from rvpo_jax.config import AdvantageConfig
 from rvpo_jax.method import diagnostics
 from rvpo_jax.method.advantages import compute_advantages
 
@@ -201,7 +201,7 @@ def _replay_block(
     return result
 
 
-def _config(method: Method) -> AdvantageConfig:
+def _config(method: str) -> AdvantageConfig:
     return Rule(name=method, label=method, method=method).config()
 
 

@@ -3,9 +3,9 @@
 import dataclasses
 import math
 import re
-from typing import cast
 
-from rvpo_jax.config import METHODS, AdvantageConfig, Method
+from rvpo_jax.config import AdvantageConfig
+from rvpo_jax.method.aggregators import METHODS
 
 LOGGED = "logged"
 
@@ -16,7 +16,7 @@ class Rule:
 
     name: str
     label: str
-    method: Method | None = None
+    method: str | None = None
     risk_coef: float | None = None
 
     def config(self) -> AdvantageConfig:
@@ -83,12 +83,11 @@ def parse_rule(text: str) -> Rule:
             f"a rule must be one of {', '.join(_REPLAYABLE)}, with :k=NUMBER after rvpo or "
             f"variance, got {text!r}.\n  For example rvpo:k=2."
         )
-    known = cast(Method, method)
     if not takes_k:
-        return Rule(name=method, label=_LABELS[method], method=known)
+        return Rule(name=method, label=_LABELS[method], method=method)
     k = 1.0 if k is None else k
     kind = "soft minimum" if method == "rvpo" else "mean - variance"
-    return Rule(name=f"{method}:k={k:g}", label=f"{kind}, k = {k:g}", method=known, risk_coef=k)
+    return Rule(name=f"{method}:k={k:g}", label=f"{kind}, k = {k:g}", method=method, risk_coef=k)
 
 
 def base_rules(risk_coef: float, has_logged: bool) -> tuple[Rule, ...]:

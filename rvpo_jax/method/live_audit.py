@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from rvpo_jax.config import AdvantageConfig, Channel, Method
+from rvpo_jax.config import AdvantageConfig, Channel
 from rvpo_jax.method import diagnostics
 from rvpo_jax.method.advantages import compute_advantages
 from rvpo_jax.method.masking import masked_mean
 
 USED = "used"
-COUNTERFACTUAL: tuple[Method, ...] = ("grpo", "gdpo", "rvpo", "hard_min")
+COUNTERFACTUAL: tuple[str, ...] = ("grpo", "gdpo", "rvpo", "hard_min")
 Monitor = Callable[
     [jax.Array, jax.Array, jax.Array, jax.Array | int], tuple[jax.Array, dict[str, jax.Array]]
 ]

@@ -23,6 +23,8 @@ def make_optimizer(config: OptimConfig, num_updates: int) -> optax.GradientTrans
     """
     decay_steps = max(num_updates - config.warmup_steps, 1)
     peak = config.learning_rate
+    if callable(config.schedule):
+        return _chain(config, config.schedule)
     if config.schedule == "cosine":
         rate = optax.cosine_decay_schedule(peak, decay_steps)
     elif config.schedule == "linear":
@@ -32,6 +34,10 @@ def make_optimizer(config: OptimConfig, num_updates: int) -> optax.GradientTrans
     if config.warmup_steps > 0:
         warmup = optax.linear_schedule(0.0, peak, config.warmup_steps)
         rate = optax.join_schedules([warmup, rate], [config.warmup_steps])
+    return _chain(config, rate)
+
+
+def _chain(config: OptimConfig, rate: optax.Schedule) -> optax.GradientTransformation:
     if config.name == "sgd":
         optimizer = optax.sgd(rate)
     else:

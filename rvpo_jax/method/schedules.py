@@ -1,6 +1,7 @@
 """The risk coefficient k as a pure function of the step."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,10 @@ def make_risk_schedule(
     [0.5, 1.25, 2.0, 2.0]
     """
     horizon = steps if config.horizon is None else config.horizon
-    if config.kind == "linear":
+    schedule: Callable[..., Any]
+    if callable(config.kind):
+        schedule = config.kind
+    elif config.kind == "linear":
         schedule = optax.linear_schedule(config.start, config.end, horizon)
     elif config.kind == "cosine":
         remaining = optax.cosine_decay_schedule(1.0, horizon)

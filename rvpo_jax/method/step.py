@@ -103,7 +103,7 @@ def make_train_step(
             mask = minibatch["batch"].completion_mask
             # Devices hold different numbers of tokens, so averaging local means would weigh
             # tokens unequally: share the denominator, sum the gradients.
-            denominator = total(losses.token_weights(mask, loss.denominator)[1])
+            denominator = total(losses.token_weights(mask, loss.denominator or "token")[1])
             num_tokens = total(jnp.sum(mask, dtype=jnp.float32))
 
             def microbatch_grad(grads, microbatch):
@@ -191,7 +191,7 @@ def _loss(params, work: dict, logprob_fn, config: LossConfig, denominator: jax.A
     mask = batch.completion_mask
     logprobs, entropy = logprob_fn(params, batch)
     entropy = jnp.where(mask, entropy, 0.0)
-    weights, _ = losses.token_weights(mask, config.denominator)
+    weights, _ = losses.token_weights(mask, config.denominator or "token")
     old_logprobs = batch.old_logprobs
     policy_weights = weights
     if config.importance_cap is not None:
@@ -199,7 +199,7 @@ def _loss(params, work: dict, logprob_fn, config: LossConfig, denominator: jax.A
         policy_weights = weights * losses.importance_weights(
             old_logprobs, batch.old_logprobs, mask, config.importance_cap
         )
-    log_ratio = losses.log_ratios(logprobs, old_logprobs, mask, config.ratio_level)
+    log_ratio = losses.log_ratios(logprobs, old_logprobs, mask, config.ratio_level or "token")
     loss = losses.clipped_policy_loss(
         log_ratio,
         work["advantages"],

@@ -100,7 +100,7 @@ def build_task(config: Config, data_dir: Path) -> Task:
     """
     embedded = config.data.source == "embedded"
     names = config.data.rewards or EMBEDDED_REWARDS
-    reward_fns = tuple(load_reward(name) for name in names)
+    reward_fns = tuple(load_reward(name) if isinstance(name, str) else name for name in names)
     channels = channels_of(reward_fns)
     config.advantage.with_channels(tuple(channel.name for channel in channels))
     tokenizer = ByteTokenizer(PIECES if embedded else ())
