@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from rvpo_jax.auditing import audit
+from rvpo_jax.basics.refusals import Failure, Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
 from rvpo_jax.data import PromptStream
@@ -42,7 +43,7 @@ from rvpo_jax.types import Batch, Rollout, TrainState
 LOG = logging.getLogger(__name__)
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(Failure):
     """A loss, gradient or parameter is NaN or infinite."""
 
 
@@ -84,7 +85,8 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
             _check_same_data(restored.meta, task)
             state = restored.state
         first = 0 if restored is None else restored.step
-        console.print(_opening_line(config, task, policy, params, first), highlight=False)
+        opening = _opening_line(config, task, policy, params, first)
+        console.print(printable(opening), markup=False, highlight=False)
         key = state.key  # on one device: the keys drawn from it are split over all of them
         state = parallel.replicate(state, policy.devices)
         reference = parallel.replicate(params, policy.devices) if config.loss.kl_coef else None
@@ -193,9 +195,9 @@ def restore_policy(config: Config, workdir: Path) -> tuple[Policy, Any, int]:
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         restored = checkpoints.restore_latest(abstract)
     if restored is None:
-        raise ValueError(
-            f"workdir {workdir} has no checkpoint yet.\n"
-            f"  The first is saved after {config.checkpoint.every} steps."
+        raise Refusal(
+            f"workdir {workdir} has no checkpoint yet.",
+            f"The first is saved after {config.checkpoint.every} steps.",
         )
     return policy, parallel.replicate(restored.state.params, policy.devices), restored.step
 
@@ -225,10 +227,10 @@ def make_batch(rollout: Rollout, rewards: np.ndarray, where: np.ndarray) -> Batc
 
 def _check_same_data(meta: Mapping[str, Any], task: Task) -> None:
     if meta.get("data") != task.fingerprint:
-        raise ValueError(
-            f"data.source {task.config.data.source} has changed since the checkpoint.\n"
-            "  Its position in the rows means nothing now: restore the file, or choose another "
-            "--workdir."
+        raise Refusal(
+            f"data.source {task.config.data.source} has changed since the checkpoint.",
+            "Its position in the rows means nothing now: restore the file, or choose another "
+            "--workdir.",
         )
 
 
@@ -360,11 +362,11 @@ def _finish(workdir: Path, task: Task, config: Config, console: Console) -> None
     title = f"{method}, {config.data.source} task, seed {config.seed}"
     plot_run(read_metrics(workdir), task.channel_names, workdir / "run.png", title)
     console.print(rate_table(rows[0], rows[-1], task.channel_names))
-    console.print(f"picture: {workdir / 'run.png'}", highlight=False)
+    console.print(f"picture: {workdir / 'run.png'}", markup=False, highlight=False)
     if config.log.audit:
         result = audit(workdir)
         _, page = result.save(workdir)
         for sentence in result.report["sentences"]:
             text = printable(f"{sentence['level']:<8} {sentence['topic']}: {sentence['text']}")
             console.print(text, markup=False, highlight=False)
-        console.print(f"audit: {page}", highlight=False)
+        console.print(f"audit: {page}", markup=False, highlight=False)

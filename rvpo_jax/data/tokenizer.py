@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rvpo_jax.basics.refusals import Refusal
+
 NUM_SPECIAL = 2  # pad and eos come before the bytes
 FIRST_PIECE = NUM_SPECIAL + 256
 REPLACEMENT = "\ufffd".encode()  # of an id that the tokenizer does not have
@@ -148,18 +150,18 @@ class ByteTokenizer:
 def check_pieces(pieces: Sequence[str]) -> None:
     """Raises where a list of pieces cannot become tokens."""
     if isinstance(pieces, str):
-        raise ValueError(
-            f"pieces must be a list of texts, got the text {pieces!r}.\n  Put it in a list."
+        raise Refusal(
+            f"pieces must be a list of texts, got the text {pieces!r}.", "Put it in a list."
         )
     for piece in pieces:
         if not isinstance(piece, str) or not piece:
-            raise ValueError(
-                f"pieces must be texts that are not empty, got {piece!r}.\n  Leave it out."
+            raise Refusal(
+                f"pieces must be texts that are not empty, got {piece!r}.", "Leave it out."
             )
     most_common = collections.Counter(pieces).most_common(1)
     if most_common and most_common[0][1] > 1:
-        raise ValueError(
-            f"pieces must differ, got {most_common[0][0]!r} twice.\n  Each piece is one token."
+        raise Refusal(
+            f"pieces must differ, got {most_common[0][0]!r} twice.", "Each piece is one token."
         )
 
 
@@ -185,9 +187,9 @@ def render_messages(messages: str | Sequence[Mapping[str, Any]]) -> str:
     if isinstance(messages, str):
         return messages
     if not isinstance(messages, Sequence) or len(messages) == 0:
-        raise ValueError(
-            f"messages must be a text or a list with at least one message, got {messages!r:.80}.\n"
-            '  A message is {"role": "user", "content": "..."}.'
+        raise Refusal(
+            f"messages must be a text or a list with at least one message, got {messages!r:.80}.",
+            'A message is {"role": "user", "content": "..."}.',
         )
     turns = [_render_message(place, message) for place, message in enumerate(messages)]
     return "".join(turns) + "<|im_start|>assistant\n"
@@ -219,9 +221,9 @@ def pad_prompts(
     mask = np.zeros((len(list_of_ids), max_len), dtype=bool)
     for row, ids in enumerate(list_of_ids):
         if not 0 < len(ids) <= max_len:
-            raise ValueError(
-                f"prompt {row} must have 1 to max_len = {max_len} tokens, got {len(ids)}.\n"
-                "  Raise max_len, or drop such prompts first (rvpo_jax.data.drop_long)."
+            raise Refusal(
+                f"prompt {row} must have 1 to max_len = {max_len} tokens, got {len(ids)}.",
+                "Raise max_len, or drop such prompts first (rvpo_jax.data.drop_long).",
             )
         prompts[row, max_len - len(ids) :] = ids
         mask[row, max_len - len(ids) :] = True
@@ -234,14 +236,14 @@ def _to_bytes(text: str) -> bytes:
 
 def _render_message(place: int, message: object) -> str:
     if not isinstance(message, Mapping):
-        raise ValueError(
-            f"message {place} must be an object with role and content, got {message!r:.80}.\n"
-            '  For example {"role": "user", "content": "..."}.'
+        raise Refusal(
+            f"message {place} must be an object with role and content, got {message!r:.80}.",
+            'For example {"role": "user", "content": "..."}.',
         )
     for field in ("role", "content"):
         if not isinstance(message.get(field), str):
-            raise ValueError(
-                f"{field} of message {place} must be a text, got {message.get(field)!r:.80}.\n"
-                "  Parts of a message, tool calls and images are not rendered: write them as text."
+            raise Refusal(
+                f"{field} of message {place} must be a text, got {message.get(field)!r:.80}.",
+                "Parts of a message, tool calls and images are not rendered: write them as text.",
             )
     return f"<|im_start|>{message['role']}\n{message['content']}<|im_end|>\n"

@@ -9,12 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rvpo_jax.basics.refusals import Failure
 from rvpo_jax.config import Config
 
 LOG = logging.getLogger(__name__)
 
 
-class Stopped(RuntimeError):
+class Stopped(Failure):
     """The run was asked to stop, and has saved its state."""
 
 
@@ -72,11 +73,11 @@ def progress(
 
         def line(step: int, metrics: Mapping[str, float]) -> None:
             if step % config.log.console_every == 0 or step + 1 == config.steps:
-                console.print(summary(step, metrics), highlight=False, soft_wrap=True)
+                console.print(summary(step, metrics), markup=False, highlight=False, soft_wrap=True)
 
         yield line
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as bars:
         bar = bars.add_task("training", total=config.steps, completed=first)
         yield lambda step, metrics: bars.update(

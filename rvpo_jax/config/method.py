@@ -1,33 +1,16 @@
-"""The frozen configuration tree of a run, validated where it is built. Standard library only.
-
-Every field has a type, a default and one line with its unit. A run is a Python function that
-returns a ``Config``; ``cli.py`` overrides fields from the command line. ``M`` reward channels.
-"""
+"""The method: channels, the rule, its schedule, the loss, the optimizer. ``M`` reward channels."""
 
 import dataclasses
 import math
-import os
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Protocol
 
-from rvpo_jax.basics.bounds import (
-    Bound,
-    Checked,
-    OneOf,
-    check_choice,
-    is_function,
-    shown,
-)
-from rvpo_jax.basics.plain import from_plain, to_plain
+from rvpo_jax.basics.bounds import Bound, Checked, OneOf, check_choice, is_function, shown
+from rvpo_jax.basics.plain import from_plain
 from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.config.bounds import Decay, Eps, OrOff, Positive, Risk, Weight
 
 Function = Callable[..., Any]
-Positive = Bound(gt=0, hint="Give a positive number.")
-OrOff = Bound(ge=0, hint="0 turns it off.")
-Eps = Bound(ge=0, hint="1e-6 is usual.")
-Risk = Bound(ge=0, hint="k is 1/score: 0 is the plain mean.")
-Decay = Bound(ge=0, lt=1, hint="Usual: 0.9.")
-Weight = Annotated[float, Bound(ge=0, hint="Only their ratios matter.")]
 
 
 class SupportsApply(Protocol):
@@ -233,44 +216,6 @@ class RiskScheduleConfig(Checked, section="risk"):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfig(Checked, section="model"):
-    """The policy: a named size and how it is computed."""
-
-    preset: str = "tiny"
-    """Size: tiny, small, qwen2.5-0.5b, qwen2.5-1.5b, qwen2.5-3b, qwen2.5-7b, qwen2.5-14b."""
-    init: Literal["auto", "warm", "leaky", "random"] = "auto"
-    """Parameters at step 0: warm (the shipped start of the embedded task; it leaks the secret in 4
-    of 10 answers), leaky (another one: 7 of 10), random, or auto: warm for the embedded task and
-    random for other data."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the matrix products; parameters, logprobs and losses stay float32."""
-    remat: bool = False
-    """Recompute each layer in the backward pass: less memory, about a third more time."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RolloutConfig(Checked, section="rollout"):
-    """What is sampled each step."""
-
-    num_prompts: Annotated[int, Positive] = 16
-    """B: prompts per step, over all devices."""
-    group_size: Annotated[
-        int, Bound(ge=2, hint="A group needs two completions to be standardised.")
-    ] = 8
-    """G: completions per prompt, at least 2."""
-    max_prompt_tokens: Annotated[int | None, Positive] = None
-    """P: longer prompts are dropped and counted; None: 128 for the embedded task, else 4096."""
-    max_completion_tokens: Annotated[int, Positive] = 48
-    """C: a completion is cut here when it has not ended."""
-    temperature: Annotated[float, Positive] = 1.0
-    """Logits are divided by it, when sampling and when logprobs are computed; > 0."""
-    top_k: Annotated[int, OrOff] = 0
-    """Sample from the k most likely tokens; 0: all."""
-    top_p: Annotated[float, Bound(gt=0, le=1, hint="1 is off.")] = 1.0
-    """Sample from the smallest set of tokens with at least this probability; 1: all."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig(Checked, section="loss"):
     """The policy-gradient loss and how a batch is walked through."""
 
@@ -337,164 +282,3 @@ class OptimConfig(Checked, section="optim"):
     """adamw: decay of the second moment."""
     max_grad_norm: Annotated[float, Bound(gt=0, finite=False, hint=Positive.hint)] = 1.0
     """The gradient is scaled down to this global norm; inf: never."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DataConfig(Checked, section="data"):
-    """Where prompts come from and which rewards judge the completions."""
-
-    source: str = "embedded"
-    """embedded: the built-in tool-calling task; else a .jsonl or .parquet file of your rows."""
-    rewards: tuple[str | Function, ...] = ()
-    """Reward functions by name, or FILE.py:FUNCTION; empty: those of the embedded task.
-    In Python also the functions themselves."""
-    prompt_column: str = "prompt"
-    """Column with the prompt: a text or a list of {role, content} messages."""
-    eval_frac: Annotated[
-        float, Bound(gt=0, lt=1, hint="0.1 keeps a tenth of the rows for evaluation.")
-    ] = 0.1
-    """Share of a file's rows that is held out for evaluation."""
-    on_reward_error: Literal["raise", "skip"] = "raise"
-    """A reward function that raises: stop the run, or count the completion as not scored."""
-    reward_threads: Annotated[int, Positive] = 4
-    """Reward functions that run at the same time."""
-
-    def __post_init__(self) -> None:
-        if isinstance(self.source, os.PathLike):
-            object.__setattr__(self, "source", os.fspath(self.source))
-        super().__post_init__()
-        if self.source != "embedded" and not self.rewards:
-            raise Refusal(
-                f"data.rewards must name the reward functions for data.source {self.source}.",
-                "For ToolRL's rules: --data.rewards toolrl_format toolrl_correctness.",
-            )
-        twice = [name for name in self.rewards if self.rewards.count(name) > 1]
-        if twice:
-            raise Refusal(
-                f"data.rewards has a name twice: {', '.join(map(str, self.rewards))}.",
-                "Each reward function is one channel.",
-            )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EvalConfig(Checked, section="eval"):
-    """Evaluation on held-out prompts, one sampled completion each."""
-
-    num_prompts: Annotated[int, Positive] = 256
-    """Held-out prompts per evaluation."""
-    every: Annotated[int, OrOff] = 0
-    """Steps between evaluations; 0: only at the start and at the end."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CheckpointConfig(Checked, section="checkpoint"):
-    """When the state is saved."""
-
-    every: Annotated[int, Positive] = 50
-    """Steps between checkpoints; the last step is always saved."""
-    keep: Annotated[int, Positive] = 2
-    """Newest checkpoints that are kept."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LogConfig(Checked, section="log"):
-    """What is written beside metrics.jsonl, which is always written."""
-
-    every: Annotated[int, Positive] = 1
-    """Steps between lines of metrics.jsonl."""
-    console_every: Annotated[int, Positive] = 10
-    """Steps between lines on a console that is not a terminal."""
-    samples_every: Annotated[int, OrOff] = 50
-    """Steps between entries of samples.jsonl; 0: none."""
-    num_samples: Annotated[int, OrOff] = 4
-    """Completions per entry of samples.jsonl."""
-    rollouts: Literal["texts", "rewards", "none"] = "texts"
-    """rollouts/, a Parquet file per step with every completion, its rewards and its advantage:
-    with the texts, without them, or not at all."""
-    audit: bool = True
-    """Write audit.html and audit.json at the end of the run; they read rollouts/."""
-    audit_every: Annotated[int, OrOff] = 10
-    """Steps between comparisons with other rules (audit/quiet_failures/<rule>) in metrics.jsonl;
-    0: none."""
-    sinks: tuple[Literal["tensorboard", "wandb"], ...] = ()
-    """Further sinks of the metrics; they need the extra rvpo-jax[log]."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rollouts == "none" and self.audit:
-            raise Refusal(
-                "log.audit reads the files that log.rollouts none leaves out.",
-                "Give log.rollouts texts or rewards, or turn log.audit off.",
-            )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ParallelConfig(Checked, section="parallel"):
-    """How the step runs on several devices."""
-
-    impl: Literal["pmap", "shard_map", "jit"] = "pmap"
-    """pmap or shard_map over all local devices; jit: one device."""
-    num_devices: Annotated[int | None, Positive] = None
-    """Local devices to use; None: all of them."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Checked):
-    """A complete run."""
-
-    model: ModelConfig = ModelConfig()
-    data: DataConfig = DataConfig()
-    rollout: RolloutConfig = RolloutConfig()
-    advantage: AdvantageConfig = AdvantageConfig()
-    risk: RiskScheduleConfig = RiskScheduleConfig()
-    loss: LossConfig = LossConfig()
-    optim: OptimConfig = OptimConfig()
-    eval: EvalConfig = EvalConfig()
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    log: LogConfig = LogConfig()
-    parallel: ParallelConfig = ParallelConfig()
-    steps: Annotated[int, Positive] = 200
-    """Rollout batches to train on."""
-    seed: Annotated[int, Bound(ge=0, lt=2**32, hint="0 is fine.")] = 0
-    """The one seed: data order, sampling and random initialisation."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rollout.num_prompts % self.loss.num_minibatches:
-            raise Refusal(
-                f"rollout.num_prompts = {self.rollout.num_prompts} must be divisible by "
-                f"loss.num_minibatches = {self.loss.num_minibatches}.",
-                "Groups are never split: change one of the two.",
-            )
-        if self.model.init not in ("auto", "random") and self.data.source != "embedded":
-            raise Refusal(
-                f"model.init {self.model.init} belongs to data.source embedded, "
-                f"got {self.data.source}.",
-                "Use model.init random.",
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Nested dictionaries of what JSON can hold; a function becomes its qualified name.
-
-        >>> Config().to_dict()["rollout"]["group_size"]
-        8
-        """
-        return to_plain(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
-        """The config that ``to_dict`` wrote; functions cannot come back.
-
-        Args:
-          values: nested dictionaries, every field optional.
-
-        Returns:
-          The config.
-
-        Raises:
-          Refusal: on an unknown field or a bad value.
-
-        >>> Config.from_dict({"optim": {"max_grad_norm": "inf"}}).optim.max_grad_norm
-        inf
-        """
-        return from_plain(cls, values)
