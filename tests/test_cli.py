@@ -9,6 +9,8 @@ import types
 import warnings
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -392,7 +394,7 @@ def foreign(tmp_path):
         "def polite(completions, examples):\n    return [1.0] * len(completions)\n"
     )
     folder = tmp_path / "run"
-    folder.mkdir()
+    (folder / "checkpoints").mkdir(parents=True)
     write_config(Config(data=DataConfig(rewards=("format", f"{reward}:polite"))), folder)
     return folder, mark
 
@@ -565,9 +567,12 @@ def test_the_audit_of_another_log_of_the_same_name_is_kept(capsys, log, elsewher
     assert audit(capsys, other, "--out", elsewhere / "new")[0] == 0
 
 
-def test_the_folder_of_a_run_has_its_own_audit_overwritten(capsys, log):
-    (log.parent / "config.json").write_text("{}")
-    (log.parent / "audit.html").write_text("an older one")
-    code, _ = audit(capsys, log.parent)
-    assert code == 0
-    assert "an older one" not in (log.parent / "audit.html").read_text()
+def test_the_folder_of_a_run_has_its_own_audit_overwritten(capsys, log, tmp_path):
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    folder = tmp_path / "run"
+    (folder / "rollouts").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), folder / "rollouts" / "step_0.parquet")
+    (folder / "config.json").write_text("{}")
+    (folder / "audit.html").write_text("an older one")
+    assert audit(capsys, folder)[0] == 0
+    assert "an older one" not in (folder / "audit.html").read_text()
