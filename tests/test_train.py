@@ -29,6 +29,7 @@ from rvpo_jax.config import (
     ParallelConfig,
     RolloutConfig,
 )
+from rvpo_jax.run.config_file import load_config
 from rvpo_jax.run.evaluate import evaluate_held_out, pass_rates
 from rvpo_jax.run.metrics import read_metrics
 from rvpo_jax.run.restore import restore_run

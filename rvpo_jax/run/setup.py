@@ -15,8 +15,9 @@ import optax
 
 from rvpo_jax.config import AdvantageConfig, Channel, Config
 from rvpo_jax.data import drop_long, load_rows, split_held_out
-from rvpo_jax.data.tokenizer import ByteTokenizer, Tokenizer, pad_prompts
+from rvpo_jax.data.tokenizer import TOKENIZERS, ByteTokenizer, Tokenizer, pad_prompts
 from rvpo_jax.data.tool_task import PIECES, ToolTask
+from rvpo_jax.method.binding import pick
 from rvpo_jax.method.optim import make_optimizer
 from rvpo_jax.method.schedules import make_risk_schedule
 from rvpo_jax.method.step import init_state, make_train_step
@@ -153,9 +154,8 @@ def build_task(config: Config, data_dir: Path) -> Task:
 
 def _tokenizer(config: Config) -> Tokenizer:
     """The user's, else bytes; with whole words as tokens for the embedded task."""
-    if config.model.tokenizer is not None:
-        return config.model.tokenizer()
-    return ByteTokenizer(PIECES if config.data.source == "embedded" else ())
+    make = pick(config.model.tokenizer, TOKENIZERS, "model.tokenizer")
+    return make(PIECES) if make is ByteTokenizer and config.data.source == "embedded" else make()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
