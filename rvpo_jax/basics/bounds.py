@@ -170,7 +170,7 @@ def only_functions(hint: Any) -> bool:
 
 
 def is_function(value: object) -> bool:
-    """Whether a value can stand for a name: a function, a rule with its ``apply``, a method's record.
+    """Whether a value can stand for a name: a function, a rule or a method's record.
 
     Args:
       value: anything.
