@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
+from rvpo_jax.basics.raised import frames_of
 from rvpo_jax.rewards import RewardError, load_reward, reward_channel, score
-from rvpo_jax.rewards.failures import frames_of
 
 TEXTS = ["b", "a"]
 

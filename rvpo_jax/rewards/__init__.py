@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from rvpo_jax.basics.raised import frames_of, message_of, name_of
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.rewards.binding import bind
 from rvpo_jax.rewards.channels import (
@@ -23,7 +24,7 @@ from rvpo_jax.rewards.channels import (
     channels_of,
     reward_channel,
 )
-from rvpo_jax.rewards.failures import RewardError, frames_of, message_of, name_of
+from rvpo_jax.rewards.failures import RewardError
 from rvpo_jax.rewards.scoring import Scores, check_any_scored, score
 from rvpo_jax.rewards.tool_calling import toolrl_correctness, toolrl_format
 from rvpo_jax.rewards.tool_task import (

@@ -13,12 +13,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from rvpo_jax.basics.raised import excerpt, frames_of, message_of, name_of
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Channel
 from rvpo_jax.rewards.binding import Bound, bind, columns_of
 from rvpo_jax.rewards.calling import call, own_rows
 from rvpo_jax.rewards.channels import Example, RewardFn, channels_of
-from rvpo_jax.rewards.failures import RewardError, excerpt, frames_of, message_of, name_of
+from rvpo_jax.rewards.failures import RewardError
 
 _logger = logging.getLogger(__name__)
 

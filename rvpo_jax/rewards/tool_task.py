@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from rvpo_jax.basics.raised import excerpt
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.rewards.channels import Example, reward_channel
-from rvpo_jax.rewards.failures import excerpt
 from rvpo_jax.rewards.tool_calling import (
     find_block,
     is_call,

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from grain.checkpoint import CheckpointRestore, CheckpointSave
 
@@ -133,9 +134,8 @@ class Checkpoints:
         """The newest checkpoint that can be read; ``None`` where there is no checkpoint at all.
 
         A checkpoint that cannot be read, or whose folder does not bear the step of its state, is
-        reported by a warning. Once an older one has been
-        restored, the folder of the unreadable one is renamed to ``<step>.damaged``, so that the
-        step can be saved again and nothing is lost.
+        reported by a warning. Once an older one has been restored, the folder of the unreadable one
+        is renamed to ``<step>.damaged``, so that the step can be saved again and nothing is lost.
 
         Args:
           abstract_state: The state's tree of arrays or of ``jax.ShapeDtypeStruct``, for example
@@ -163,6 +163,29 @@ class Checkpoints:
             return None
         state = dataclasses.replace(abstract_state, **restored["state"])
         return Restored(state=state, meta=restored["meta"], step=step)
+
+    def restore_params(self, abstract_params: Any) -> tuple[Any, int] | None:
+        """The parameters of the newest checkpoint, whatever optimizer and rule it was saved with.
+
+        Args:
+          abstract_params: Tree of arrays or of ``jax.ShapeDtypeStruct``.
+
+        Returns:
+          Parameters and step, or ``None`` where there is no checkpoint at all.
+
+        Raises:
+          CheckpointError: if there are checkpoints and none has such parameters.
+        """
+        self.wait()
+        step = jax.ShapeDtypeStruct((), np.int32)
+        target = jax.tree.map(_with_sharding, {"step": step, "params": abstract_params})
+        partial = ocp.args.PyTreeRestore(
+            item=target,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+            partial_restore=True,
+        )
+        found, restored = self._newest_readable({"state": partial}, rename=False)
+        return None if restored is None else (restored["state"]["params"], found)
 
     def read_meta(self) -> tuple[dict[str, Any], int] | None:
         """Meta and step of the newest checkpoint whose meta can be read, without any array.

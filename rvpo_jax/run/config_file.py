@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from rvpo_jax.basics.bounds import shown
-from rvpo_jax.basics.frames import innermost_frames
+from rvpo_jax.basics.raised import frames_of, message_of, name_of
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
@@ -52,13 +52,9 @@ def _run(path: Path, function: Callable[[], Any]) -> Any:
     try:
         return function()
     except (Exception, SystemExit) as error:  # anything a user's file may raise
-        try:
-            first, *rest = str(error).splitlines() or [""]
-        except Exception:  # an exception whose __str__ raises
-            first, rest = "its text cannot be had", []
-        remedies = [line.strip() for line in rest] if isinstance(error, Refusal) else []
-        lines = [*remedies, *(f"at {frame}" for frame in innermost_frames(error))]
+        message, *remedies = str(error).splitlines() if isinstance(error, Refusal) else [""]
+        lines = [line.strip() for line in remedies] + [f"at {line}" for line in frames_of(error)]
         raise Refusal(
-            f"--config {path} fails: {type(error).__name__}: {printable(first)[:300]}",
+            f"--config {path} fails: {name_of(error)}: {printable(message) or message_of(error)}",
             "\n  ".join(lines) or "Run it with python to see the whole traceback.",
         ) from error

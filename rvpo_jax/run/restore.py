@@ -76,12 +76,13 @@ def restore_run(config: Config, workdir: Path) -> tuple[Run, Any, int]:
       ValueError: if there is no checkpoint yet.
     """
     run = build_run(config, workdir)
-    abstract = jax.eval_shape(run.initial_state)
+    abstract = jax.eval_shape(run.initial_params)
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        restored = checkpoints.restore_latest(abstract)
+        restored = checkpoints.restore_params(abstract)
     if restored is None:
         raise Refusal(
             f"workdir {workdir} has no checkpoint yet.",
             f"The first is saved after {config.checkpoint.every} steps.",
         )
-    return run, parallel.replicate(restored.state.params, run.policy.devices), restored.step
+    params, step = restored
+    return run, parallel.replicate(params, run.policy.devices), step
