@@ -1,6 +1,8 @@
 """Settings of all tests and doctests: eight simulated CPU devices, strict ranks, fixed examples."""
 
 import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -38,3 +40,22 @@ def shared_data() -> Path:
     if not root.is_dir():
         pytest.skip(f"no test data at {root}; set RVPO_TEST_DATA to the folder that holds it")
     return root
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Makes a file system of so many KiB that can be filled up; skips without the right to."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+
+    def mount(size_kib: int) -> Path:
+        options = ["-t", "tmpfs", "-o", f"size={size_kib}k", "tmpfs", str(folder)]
+        try:
+            subprocess.run(["mount", *options], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("only the superuser may mount a small file system")
+        return folder
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)

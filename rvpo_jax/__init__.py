@@ -1,17 +1,58 @@
 """Multi-reward post-training of language models in JAX (RVPO, arXiv:2605.05750)."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
-
-from rvpo_jax.config import AdvantageConfig, Channel, Config
-from rvpo_jax.method.advantages import compute_advantages
-from rvpo_jax.types import Advantages
 
 if TYPE_CHECKING:
     from rvpo_jax.auditing import Audit
+    from rvpo_jax.config import AdvantageConfig, Channel, Config, LossConfig
+    from rvpo_jax.method.advantages import compute_advantages
+    from rvpo_jax.method.step import init_state, make_train_step
+    from rvpo_jax.rewards import reward_channel
+    from rvpo_jax.types import Advantages, Batch
 
 __version__ = "0.1.0"
 
-__all__ = ["AdvantageConfig", "Advantages", "Channel", "Config", "audit", "compute_advantages"]
+__all__ = [
+    "AdvantageConfig",
+    "Advantages",
+    "Batch",
+    "Channel",
+    "Config",
+    "LossConfig",
+    "__version__",
+    "audit",
+    "compute_advantages",
+    "init_state",
+    "make_train_step",
+    "reward_channel",
+]
+
+# Where a name comes from when it is first asked for: `import rvpo_jax` alone loads no JAX.
+_HOMES = {
+    "AdvantageConfig": "rvpo_jax.config",
+    "Advantages": "rvpo_jax.types",
+    "Batch": "rvpo_jax.types",
+    "Channel": "rvpo_jax.config",
+    "Config": "rvpo_jax.config",
+    "LossConfig": "rvpo_jax.config",
+    "compute_advantages": "rvpo_jax.method.advantages",
+    "init_state": "rvpo_jax.method.step",
+    "make_train_step": "rvpo_jax.method.step",
+    "reward_channel": "rvpo_jax.rewards",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value  # found at once from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
 
 
 def audit(source: Any, other: Any = None, **options: Any) -> "Audit":

@@ -19,8 +19,8 @@ from rvpo_jax.run.console import opening_lines
 from rvpo_jax.run.recorder import Laps, NonFiniteError, Recorder, Sampled
 from rvpo_jax.run.restore import start_or_resume
 from rvpo_jax.run.setup import Run, build_run
-from rvpo_jax.run.stopping import Stopped, stop_requests
-from rvpo_jax.run.workdir import check_workdir, write_config
+from rvpo_jax.run.stopping import Stopped, stop_requests, stopped
+from rvpo_jax.run.workdir import check_workdir, lock_workdir, write_config
 from rvpo_jax.types import Batch, Rollout, TrainState
 
 __all__ = ["NonFiniteError", "Stopped", "make_batch", "train"]
@@ -46,21 +46,21 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
       Stopped: on SIGTERM or Ctrl-C, after saving.
     """
     console = Console() if console is None else console
-    with stop_requests() as stop:
+    with stop_requests() as stop, lock_workdir(workdir):
         check_workdir(config, workdir)
         run = build_run(config, workdir)
+        run.try_rewards()
         stream = PromptStream(run.task.train, config.rollout.num_prompts, seed=config.seed)
         write_config(config, workdir)
-        meta = {"config": config.to_dict(), "data": run.task.fingerprint}
         every, keep = config.checkpoint.every, config.checkpoint.keep
         with Checkpoints(workdir / "checkpoints", keep=keep, save_every=every) as checkpoints:
-            state, resumed = start_or_resume(run, checkpoints, stream)
+            state, meta = start_or_resume(run, workdir, checkpoints, stream)
             first, key = int(state.step), state.key  # on one device; its keys are split over all
             for line in opening_lines(run, state, first):
                 console.print(line, markup=False, highlight=False)
             reference = _reference(run)
             state = parallel.replicate(state, run.policy.devices)
-            with Recorder(run, workdir, console, first, resumed) as record:
+            with Recorder(run, workdir, console, first) as record:
                 for step in range(first, config.steps):
                     if step == 0 or (config.eval.every and step % config.eval.every == 0):
                         record.evaluation(step, state.params)
@@ -72,15 +72,11 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                     laps.lap("update")
                     record.step(step, sampled, judged, metrics, laps)
                     state, stop.in_steps = new_state, True
-                    last = step + 1 == config.steps
-                    if checkpoints.is_due(step + 1) or last or stop:
+                    if checkpoints.is_due(step + 1) or step + 1 == config.steps or stop:
                         checkpoints.save(step + 1, state, stream.iterator, meta)
-                    if stop and not last:
+                    if stop and step + 1 < config.steps:
                         checkpoints.wait()
-                        raise Stopped(
-                            f"Stopped after step {step + 1} of {config.steps}; the state is saved."
-                            "\n  The same command goes on from there."
-                        )
+                        raise stopped(step + 1, config.steps)
                 checkpoints.wait()
                 record.evaluation(int(state.step), state.params)
         record.finish()

@@ -1,5 +1,6 @@
 """Checkpoints: bitwise round trips, and every way in which one can be broken."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -13,8 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
+from rvpo_jax.basics.checksums import file_sums
 from rvpo_jax.run import checkpoint
 from rvpo_jax.run.checkpoint import CheckpointError, Checkpoints
 from rvpo_jax.types import TrainState
@@ -96,7 +99,6 @@ def test_an_empty_folder_has_nothing_to_restore(tmp_path):
     restored, _ = restore(tmp_path / "new")
     assert restored is None
     with Checkpoints(tmp_path / "new") as checkpoints:
-        assert checkpoints.latest_step() is None
         assert checkpoints.read_meta() is None
 
 
@@ -176,10 +178,71 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_is_used(
 
 def test_damage_that_the_file_list_cannot_show_is_found_while_restoring(tmp_path, caplog):
     save_steps(tmp_path, 1, 2)
-    (tmp_path / "2" / "files.json").unlink()
     (tmp_path / "2" / "meta" / "metadata").write_text("{")
+    sums = file_sums(tmp_path / "2")  # the list agrees with the damaged file
+    items = {name: pair for name, pair in sums.items() if "/" in name}
+    (tmp_path / "2" / "files.json").write_text(json.dumps(items))
     assert_is_step(*restore(tmp_path), 1)
-    assert f"{tmp_path / '2'} cannot be restored" in caplog.records[0].getMessage()
+    assert f"{tmp_path / '2'} cannot be restored: JSON" in caplog.records[0].getMessage()
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[]", "[" * 100_000, '{"state/x": 3}'])
+def test_a_checkpoint_without_its_list_of_files_counts_as_damaged(tmp_path, caplog, content):
+    save_steps(tmp_path, 1, 2)
+    files = tmp_path / "2" / "files.json"
+    files.unlink() if content is None else files.write_text(content)
+    assert_is_step(*restore(tmp_path), 1)
+    assert "files.json is missing or damaged" in caplog.records[0].getMessage()
+
+
+def test_a_list_of_files_that_names_none_of_an_item_counts_as_damage(tmp_path, caplog):
+    save_steps(tmp_path, 1, 2)
+    files = tmp_path / "2" / "files.json"
+    sums = json.loads(files.read_text())
+    files.write_text(json.dumps({k: v for k, v in sums.items() if not k.startswith("data/")}))
+    assert_is_step(*restore(tmp_path), 1)
+    assert "lists nothing of data" in caplog.records[0].getMessage()
+
+
+def test_a_checkpoint_renamed_to_another_step_is_set_aside(tmp_path, caplog):
+    save_steps(tmp_path, 1, 2)
+    (tmp_path / "2").rename(tmp_path / "7")
+    assert_is_step(*restore(tmp_path), 1)
+    assert "its folder says step 7 and its state 2" in caplog.records[0].getMessage()
+    assert names(tmp_path) == ["1", "7.damaged"]
+
+
+def test_a_state_with_memory_of_its_rule_comes_back_bit_for_bit(tmp_path):
+    memory = {"ideal": jnp.float32([0.1, 1e-30]), "count": jnp.int32(3)}
+    state = dataclasses.replace(make_state(1), rule_state=memory)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state, None, {})
+        restored = checkpoints.restore_latest(jax.eval_shape(lambda: state))
+    assert jax.tree.structure(restored.state) == jax.tree.structure(state)
+    assert bits(restored.state) == bits(state)
+
+
+def test_a_checkpoint_from_before_rules_had_memory_restores_into_a_rule_without(tmp_path):
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class OldState:
+        step: jax.Array
+        params: dict
+        opt_state: tuple
+        key: jax.Array
+
+    fields = {name: getattr(make_state(1), name) for name in ("step", "params", "opt_state", "key")}
+    manager = ocp.CheckpointManager(tmp_path / "old")
+    manager.save(1, args=ocp.args.Composite(
+        state=ocp.args.StandardSave(OldState(**fields)), meta=ocp.args.JsonSave({})
+    ))  # fmt: skip
+    manager.close()
+    sums = {name: pair for name, pair in file_sums(tmp_path / "old/1").items() if "/" in name}
+    (tmp_path / "old/1/files.json").write_text(json.dumps(sums))
+    with Checkpoints(tmp_path / "old") as checkpoints:
+        restored = checkpoints.restore_latest(jax.eval_shape(make_state, 0))
+    assert restored.state.rule_state == ()
+    assert bits(restored.state) == bits(make_state(1))
 
 
 def test_a_damaged_step_can_be_saved_again_and_nothing_is_lost(tmp_path):
@@ -235,14 +298,58 @@ def test_a_save_that_fails_in_the_background_is_reported(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     save_steps(tmp_path, 1)
-    monkeypatch.setattr(checkpoint, "_crc32", disk_full)
+    monkeypatch.setattr(checkpoint, "file_sums", disk_full)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(2, make_state(2), data_after(2), {"saved_at": 2})
-    with pytest.raises(CheckpointError, match="No space left on device"):
+    with pytest.raises(CheckpointError, match=f"to {tmp_path}: the disk is full.\n  .* Free some"):
         checkpoints.wait()
     checkpoints.close()
+    assert names(tmp_path) == ["1"]
     monkeypatch.undo()
     assert_is_step(*restore(tmp_path), 1)
+
+
+_SAVES_UNTIL_THE_DISK_IS_FULL = """
+    import logging, pathlib, sys
+    import jax, jax.numpy as jnp
+    from rvpo_jax.run.checkpoint import Checkpoints, CheckpointError
+    from rvpo_jax.types import TrainState
+
+    logging.basicConfig(level=logging.WARNING)
+
+    def state(step):  # noise does not compress: 2.4 MB on disk
+        params = jax.random.normal(jax.random.key(step), (600, 1024))
+        return TrainState(step=jnp.int32(step), params=params, opt_state=(), key=jax.random.key(0))
+
+    if __name__ == "__main__":
+        try:
+            with Checkpoints(pathlib.Path(sys.argv[1])) as checkpoints:
+                for step in (1, 2, 3):
+                    checkpoints.save(step, state(step), None, {"saved_at": step})
+                    checkpoints.wait()
+        except CheckpointError as error:
+            print(error)
+"""
+
+
+def test_a_full_disk_is_one_message_without_tracebacks_and_leaves_no_unfinished_checkpoint(
+    tmp_path, small_disk
+):
+    directory = small_disk(6 << 10) / "checkpoints"  # two fit, the third does not
+    script = tmp_path / "full.py"
+    script.write_text(textwrap.dedent(_SAVES_UNTIL_THE_DISK_IS_FULL))
+    run = subprocess.run(
+        [sys.executable, script, directory],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.stderr == ""
+    assert run.stdout == (
+        f"A checkpoint could not be written to {directory}: the disk is full.\n"
+        "  Earlier checkpoints are intact. Free some space, then start the run again.\n"
+    )
+    assert names(directory) == ["1", "2"]
 
 
 _KILLED_WHILE_SAVING = """

@@ -2,12 +2,22 @@
 
 import ast
 import dataclasses
+import functools
 import inspect
+import json
 import math
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from rvpo_jax import config
+from rvpo_jax.basics.plain import named_only
+from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import (
     AdvantageConfig,
     Channel,
@@ -49,7 +59,7 @@ BAD_VALUES = [
     (RolloutConfig, "top_k", -1, "rollout.top_k must be >= 0, got -1"),
     (RolloutConfig, "top_p", 0.0, "rollout.top_p must lie in (0, 1], got 0.0"),
     (RolloutConfig, "top_p", 1.1, "rollout.top_p must lie in (0, 1], got 1.1"),
-    (AdvantageConfig, "method", "rpo", "advantage.method must be one of rvpo, variance"),
+    (AdvantageConfig, "method", "rpo", "advantage.method must be one of rvpo, rvpo_level"),
     (AdvantageConfig, "method", 3, "advantage.method must be one of rvpo"),
     (AdvantageConfig, "risk_coef", -0.1, "advantage.risk_coef must be >= 0, got -0.1"),
     (AdvantageConfig, "risk_coef", NAN, "advantage.risk_coef must be >= 0, got nan"),
@@ -58,12 +68,12 @@ BAD_VALUES = [
     (AdvantageConfig, "level_coef", -1, "advantage.level_coef must be >= 0, got -1"),
     (AdvantageConfig, "level_coef", NAN, "advantage.level_coef must be >= 0, got nan"),
     (AdvantageConfig, "level_coef", INF, "advantage.level_coef must be finite, got inf"),
-    (AdvantageConfig, "weights", (1.0, -1.0), "advantage.weights must be finite, >= 0"),
+    (AdvantageConfig, "weights", (1.0, -1.0), "advantage.weights must be >= 0, got -1.0"),
     (AdvantageConfig, "weights", (0.0, 0.0), "advantage.weights must be finite, >= 0 and not"),
-    (AdvantageConfig, "weights", {"a": NAN}, "advantage.weights must be finite"),
-    (AdvantageConfig, "weights", (1.0, INF), "advantage.weights must be finite"),
+    (AdvantageConfig, "weights", {"a": NAN}, "advantage.weights must be >= 0, got nan"),
+    (AdvantageConfig, "weights", (1.0, INF), "advantage.weights must be finite, got inf"),
     (AdvantageConfig, "weights", (), "advantage.weights must be finite, >= 0 and not all 0"),
-    (AdvantageConfig, "ddof", 2, "advantage.ddof must be 0 or 1, got 2"),
+    (AdvantageConfig, "ddof", 2, "advantage.ddof must be one of 0, 1, got 2"),
     (AdvantageConfig, "eps", -1e-6, "advantage.eps must be >= 0, got -1e-06"),
     (AdvantageConfig, "dead_channels", "mask", "advantage.dead_channels must be one of keep"),
     (AdvantageConfig, "whiten", "batches", "advantage.whiten must be one of batch, token"),
@@ -71,9 +81,9 @@ BAD_VALUES = [
     (AdvantageConfig, "whiten_eps", -1.0, "advantage.whiten_eps must be >= 0, got -1.0"),
     (AdvantageConfig, "whiten_eps_on", "var", "advantage.whiten_eps_on must be one of std"),
     (RiskScheduleConfig, "kind", "exp", "risk.kind must be one of constant, linear"),
-    (RiskScheduleConfig, "start", -1.0, "risk schedule values must be finite and >= 0"),
-    (RiskScheduleConfig, "end", INF, "risk schedule values must be finite and >= 0, got inf"),
-    (RiskScheduleConfig, "points", ((0, NAN),), "risk schedule values must be finite"),
+    (RiskScheduleConfig, "start", -1.0, "risk.start must be >= 0, got -1.0"),
+    (RiskScheduleConfig, "end", INF, "risk.end must be finite, got inf"),
+    (RiskScheduleConfig, "points", ((0, NAN),), "risk.points must be >= 0, got nan"),
     (RiskScheduleConfig, "horizon", 0, "risk.horizon must be > 0, got 0"),
     (LossConfig, "clip_low", 1.0, "loss.clip_low must lie in [0, 1), got 1.0"),
     (LossConfig, "clip_low", -0.1, "loss.clip_low must lie in [0, 1), got -0.1"),
@@ -93,6 +103,33 @@ BAD_VALUES = [
     (OptimConfig, "max_grad_norm", 0.0, "optim.max_grad_norm must be > 0, got 0.0"),
     (OptimConfig, "warmup_steps", -1, "optim.warmup_steps must be >= 0, got -1"),
     (OptimConfig, "weight_decay", -1.0, "optim.weight_decay must be >= 0, got -1.0"),
+    (OptimConfig, "learning_rate", INF, "optim.learning_rate must be finite, got inf"),
+    (RolloutConfig, "temperature", INF, "rollout.temperature must be finite, got inf"),
+    (AdvantageConfig, "eps", INF, "advantage.eps must be finite, got inf"),
+    (AdvantageConfig, "whiten_eps", NAN, "advantage.whiten_eps must be >= 0, got nan"),
+    (AdvantageConfig, "risk_coef", np.float32(-1), "advantage.risk_coef must be >= 0, got -1.0"),
+    (AdvantageConfig, "risk_coef", jnp.array(-1.0), "advantage.risk_coef must be >= 0, got -1.0"),
+    (AdvantageConfig, "risk_coef", None, "advantage.risk_coef must be a number, got None"),
+    (AdvantageConfig, "risk_coef", "1", "advantage.risk_coef must be a number, got '1'"),
+    (AdvantageConfig, "risk_coef", True, "advantage.risk_coef must be a number, got True"),
+    (AdvantageConfig, "risk_coef", np.ones(1), "advantage.risk_coef must be a number, got array"),
+    (AdvantageConfig, "weights", [1.0, None], "advantage.weights must be a number, got None"),
+    (AdvantageConfig, "weights", {"a": None}, "advantage.weights must be a number, got None"),
+    (AdvantageConfig, "weights", 1.0, "advantage.weights must be a list or a tuple, got 1.0"),
+    (AdvantageConfig, "weights", np.ones((1, 2)), "advantage.weights must be a list or a tuple"),
+    (AdvantageConfig, "recenter", "no", "advantage.recenter must be True or False, got 'no'"),
+    (AdvantageConfig, "ddof", True, "advantage.ddof must be one of 0, 1, got True"),
+    (RolloutConfig, "group_size", True, "rollout.group_size must be a whole number, got True"),
+    (RolloutConfig, "group_size", 4.0, "rollout.group_size must be a whole number, got 4.0"),
+    (RiskScheduleConfig, "points", ((0, 1.0, 2.0),), "risk.points must hold 2 values"),
+    (LossConfig, "objective", "ppo", "loss.objective must be one of clipped, gspo, cispo"),
+    (LossConfig, "extra_terms", ("entropy",), "loss.extra_terms must be a function, got 'entr"),
+    (LossConfig, "entropy_coef", NAN, "loss.entropy_coef must be a number, got nan"),
+    (LogConfig, "audit_every", -1, "log.audit_every must be >= 0, got -1"),
+    (DataConfig, "rewards", "format", "data.rewards must be a list or a tuple, got 'format'"),
+    (DataConfig, "rewards", (3,), "data.rewards must be a text, got 3"),
+    (Config, "advantage", "gdpo", "advantage must be of type AdvantageConfig, got 'gdpo'"),
+    (Config, "rollout", None, "rollout must be of type RolloutConfig, got None"),
     (OptimConfig, "b1", -0.1, "optim.b1 must"),
     (OptimConfig, "b1", 1.0, "optim.b1 must"),
     (OptimConfig, "b2", -0.1, "optim.b2 must"),
@@ -314,20 +351,181 @@ def test_overrides_change_single_fields_of_a_preset():
     assert AdvantageConfig.preset("trl").method == "gdpo_sum"
 
 
-def test_config_imports_the_standard_library_only():
-    tree = ast.parse(inspect.getsource(config))
+def test_config_imports_the_standard_library_and_the_basics_only():
     modules = {
         name.name if isinstance(node, ast.Import) else node.module
-        for node in ast.walk(tree)
+        for path in Path(config.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, (ast.Import, ast.ImportFrom))
         for name in node.names
     }
-    assert modules == {"ast", "dataclasses", "math", "collections.abc", "typing"} - {"ast"}
+    own = {name for name in modules if name.startswith("rvpo_jax")}
+    assert {name.rpartition(".")[0] for name in own} == {"rvpo_jax.basics", "rvpo_jax.config"}
+    assert {name.split(".")[0] for name in modules - own} <= sys.stdlib_module_names
 
 
 def test_a_bound_function_is_written_with_what_is_bound():
-    import functools
-
     method = functools.partial(max, default=0)
     written = Config(advantage=AdvantageConfig(method=method)).to_dict()["advantage"]["method"]
     assert written == "builtins:max {'default': 0}"
+
+
+# Types, functions and what JSON holds
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        pytest.param([1, 2], id="list of whole numbers"),
+        pytest.param(np.array([1.0, 2.0]), id="NumPy array"),
+        pytest.param(np.array([1, 2]), id="NumPy array of whole numbers"),
+        pytest.param(jnp.array([1.0, 2.0]), id="JAX array"),
+        pytest.param((np.float32(1), 2.0), id="NumPy scalars"),
+    ],
+)
+def test_weights_in_any_sequence_become_a_tuple_of_floats(weights):
+    config = AdvantageConfig(weights=weights)
+    assert config.weights == (1.0, 2.0)
+    assert [type(weight) for weight in config.weights] == [float, float]
+    assert hash(config) == hash(AdvantageConfig(weights=(1.0, 2.0)))
+
+
+def test_a_number_of_numpy_or_jax_becomes_a_number_that_json_can_hold():
+    made = Config(
+        steps=np.int64(7),
+        advantage=AdvantageConfig(risk_coef=jnp.float32(2), eps=np.float32(0.5)),
+        optim=OptimConfig(learning_rate=np.float64(0.25)),
+    )
+    again = Config.from_dict(json.loads(json.dumps(made.to_dict())))
+    assert again == made
+    assert (again.steps, again.advantage.risk_coef, again.advantage.eps) == (7, 2.0, 0.5)
+
+
+def test_a_traced_risk_coef_stays_traced_and_has_its_gradient():
+    def twice(k):
+        return 2.0 * AdvantageConfig(risk_coef=k).risk_coef
+
+    assert float(jax.grad(twice)(3.0)) == 2.0
+    assert float(jax.jit(twice)(-3.0)) == -6.0  # nobody can check a traced value
+
+
+def own_rule(scores):
+    return scores[..., 0]
+
+
+class PairOfFunctions(NamedTuple):
+    init: Any
+    apply: Any
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        pytest.param(AdvantageConfig, "method", own_rule, id="method"),
+        pytest.param(AdvantageConfig, "whiten", own_rule, id="whiten"),
+        pytest.param(RiskScheduleConfig, "kind", own_rule, id="risk schedule"),
+        pytest.param(LossConfig, "objective", own_rule, id="objective"),
+        pytest.param(LossConfig, "kl_estimator", own_rule, id="KL estimator"),
+        pytest.param(LossConfig, "denominator", own_rule, id="denominator"),
+        pytest.param(LossConfig, "extra_terms", (own_rule,), id="extra terms"),
+        pytest.param(OptimConfig, "schedule", own_rule, id="learning rate"),
+        pytest.param(DataConfig, "rewards", ("format", own_rule), id="rewards"),
+        pytest.param(
+            AdvantageConfig, "method", PairOfFunctions(len, own_rule), id="rule with memory"
+        ),
+    ],
+)
+def test_a_function_is_taken_where_a_name_is_and_written_by_its_name(section, field, value):
+    made = section(**{field: value})
+    assert getattr(made, field) == value
+    name = f"{__name__}:own_rule"
+    place = made._section
+    expected = {"extra_terms": [name], "rewards": ["format", name]}.get(field, name)
+    assert Config(**{place: made}).to_dict()[place][field] == expected
+
+
+def test_a_stored_config_without_its_functions_can_be_read_again():
+    made = Config(
+        steps=9,
+        advantage=AdvantageConfig(method=own_rule, eps=0.5),
+        loss=LossConfig(objective=own_rule, extra_terms=(own_rule,), clip_low=0.1),
+        optim=OptimConfig(schedule=own_rule),
+        data=DataConfig(rewards=("format", "my_rewards.py:polite")),
+    )
+    again = Config.from_dict(named_only(Config, made.to_dict()))
+    assert again == Config(
+        steps=9,
+        advantage=AdvantageConfig(eps=0.5),
+        loss=LossConfig(clip_low=0.1),
+        data=DataConfig(rewards=("format", "my_rewards.py:polite")),
+    )
+
+
+@pytest.mark.parametrize("values", [[], None, "x", 3], ids=repr)
+@pytest.mark.parametrize("place", ["", "optim"], ids=["the whole", "a section"])
+def test_a_stored_config_that_is_no_table_is_refused(place, values):
+    with pytest.raises(Refusal) as info:
+        Config.from_dict({place: values} if place else values)
+    assert str(info.value).startswith(
+        f"{place or 'a config'} must be a table of fields, got {values!r}."
+    )
+
+
+def test_an_unknown_field_is_refused_and_the_known_ones_are_listed():
+    with pytest.raises(Refusal) as info:
+        Config.from_dict({"optim": {"lr": 1.0}})
+    first, second = str(info.value).split("\n")
+    assert first == "unknown config field optim.lr."
+    assert "learning_rate" in second
+
+
+def test_a_path_is_taken_as_a_data_source():
+    assert DataConfig(source=Path("rows.jsonl"), rewards=["format"]).source == "rows.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param(AdvantageConfig(eps=0.5), AdvantageConfig(eps=0.5), id="config"),
+        pytest.param("gdpo", AdvantageConfig(method="gdpo"), id="name"),
+        pytest.param(own_rule, AdvantageConfig(method=own_rule), id="function"),
+        pytest.param(
+            PairOfFunctions(len, own_rule),
+            AdvantageConfig(method=PairOfFunctions(len, own_rule)),
+            id="rule with memory",
+        ),
+        pytest.param(
+            {"method": "gdpo", "weights": [1, 3]},
+            AdvantageConfig(method="gdpo", weights=(1.0, 3.0)),
+            id="mapping",
+        ),
+    ],
+)
+def test_an_advantage_config_is_made_of_what_stands_for_one(value, expected):
+    assert AdvantageConfig.of(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (5, "an advantage config must be an AdvantageConfig, the name of a method, a rule or"),
+        (None, "an advantage config must be"),
+        (AdvantageConfig, "an advantage config must be"),
+        (Config(), "an advantage config must be"),
+        ("gdop", "advantage.method must be one of rvpo"),
+        ({"risk": 1.0}, "unknown config field advantage.risk."),
+    ],
+    ids=["number", "None", "the class", "another config", "misspelt", "unknown field"],
+)
+def test_what_stands_for_no_advantage_config_is_refused(value, words):
+    with pytest.raises(Refusal) as info:
+        AdvantageConfig.of(value)
+    assert str(info.value).startswith(words)
+
+
+def test_a_hostile_name_is_quoted_on_one_line_and_not_at_length():
+    with pytest.raises(Refusal) as info:
+        AdvantageConfig(method="\x1b[31m" + "x" * 500 + "\n\u202e")
+    first, _ = str(info.value).split("\n")
+    assert "\x1b" not in first and "\u202e" not in first
+    assert len(first) < 300

@@ -4,6 +4,7 @@ import datetime
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rvpo_jax.basics.files import WriteError
 from rvpo_jax.data import load_rows
 from rvpo_jax.data import rows as rows_module
 from rvpo_jax.data.rows import to_plain
@@ -183,6 +185,87 @@ def test_a_cache_that_another_process_finishes_first_is_used(tmp_path, monkeypat
 
     monkeypatch.setattr(rows_module.PromptRows, "_generate_examples", overtaken)
     assert list(load_rows(path, tmp_path / "cache")) == ROWS
+
+
+DAMAGES = {
+    "one bit": lambda data, place: data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :],
+    "cut": lambda data, place: data[:place],
+    "emptied": lambda data, place: b"",
+    "overwritten": lambda data, place: data[:place] + b"\xff" * 16 + data[place + 16 :],
+}
+
+
+@pytest.fixture(scope="module")
+def pristine_cache(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pristine")
+    path = write_jsonl(folder / "rows.jsonl", ROWS)
+    load_rows(path, folder / "cache")
+    return path, folder / "cache"
+
+
+@pytest.mark.parametrize("name", [*DAMAGES, "removed"])
+@pytest.mark.parametrize("number", range(4), ids="file {}".format)
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99], ids="at {}".format)
+def test_a_damaged_cache_is_built_again_and_says_so(
+    pristine_cache, tmp_path, caplog, name, number, share
+):
+    path, pristine = pristine_cache
+    shutil.copytree(pristine, tmp_path / "cache")
+    files = sorted(file for file in (tmp_path / "cache").rglob("*") if file.is_file())
+    assert len(files) == 4  # the list, the features, the info and the records
+    data = files[number].read_bytes()
+    if name == "removed":
+        files[number].unlink()
+    else:
+        files[number].write_bytes(DAMAGES[name](data, int(share * len(data))))
+    assert list(load_rows(path, tmp_path / "cache")) == ROWS
+    (warning,) = caplog.records
+    assert "is built again: file " in warning.getMessage()
+    assert names(tmp_path / "cache") == names(pristine), "nothing is left over"
+    caplog.clear()
+    assert list(load_rows(path, tmp_path / "cache")) == ROWS
+    assert not caplog.records
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_a_file_in_the_place_of_the_cache_is_replaced(pristine_cache, tmp_path, caplog):
+    path, pristine = pristine_cache
+    (folder,) = pristine.iterdir()
+    (tmp_path / folder.name).write_text("")
+    assert list(load_rows(path, tmp_path)) == ROWS
+    assert "is built again" in caplog.text
+
+
+def test_a_cache_from_before_there_were_checksums_is_built_again(pristine_cache, tmp_path):
+    path, pristine = pristine_cache
+    shutil.copytree(pristine, tmp_path / "cache")
+    (folder,) = (tmp_path / "cache").iterdir()
+    (folder / "files.json").unlink()
+    source = load_rows(path, tmp_path / "cache")
+    assert list(source) == ROWS
+    assert source.fingerprint == folder.name, "a resumed run still has the same rows"
+
+
+def test_a_cache_that_does_not_fit_on_the_disk_is_one_message_and_leaves_nothing(
+    tmp_path, small_disk
+):
+    rng = np.random.default_rng(0)  # noise, which does not compress
+    rows = [{"prompt": rng.bytes(512).hex()} for _ in range(2000)]
+    path, disk = write_jsonl(tmp_path / "rows.jsonl", rows), small_disk(200)
+    with pytest.raises(WriteError, match=f"^{disk}/.* could not be written: the disk is full"):
+        load_rows(path, disk / "data")
+    assert names(disk) == ["data"]
+
+
+def test_a_prompt_is_not_printed_while_it_is_fine(tmp_path):
+    class Prompt(str):
+        def __repr__(self):
+            raise AssertionError("formatted for a message that nobody reads")
+
+    rows_module._check_row({"prompt": Prompt("good")}, "line 1", "prompt")
 
 
 def test_loading_prints_nothing_and_never_imports_tensorflow(tmp_path):

@@ -1,12 +1,11 @@
 """The live view of a batch: against the run's own rule and against plain loops."""
 
-import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
 
 from rvpo_jax import AdvantageConfig, Channel, compute_advantages
-from rvpo_jax.method.live_audit import make_monitor
+from rvpo_jax.method.live_audit import make_comparison, make_live_audit
 
 CHANNELS = (
     Channel(name="quality", low=0, high=5, pass_at=3),
@@ -25,20 +24,18 @@ def batch(seed=0):
     return np.where(where, rewards, 0), where, lengths
 
 
-@pytest.mark.parametrize("method", ["grpo", "gdpo", "rvpo"])
-@pytest.mark.parametrize("whiten", ["batch", "token"])
-def test_the_advantages_are_those_of_the_runs_own_rule(method, whiten):
-    config = AdvantageConfig(method=method, whiten=whiten, risk_coef=2.0)
-    rewards, where, lengths = batch()
-    used, _ = make_monitor(config, CHANNELS)(rewards, where, lengths, 0)
-    expected = compute_advantages(rewards, where, config, lengths=lengths).advantages
-    np.testing.assert_allclose(used, expected, atol=1e-5)
+def look(config, channels, rewards, where, lengths, risk_coef=1.0):
+    """The advantages of the rule in use, and all live metrics, other rules included."""
+    judged = compute_advantages(rewards, where, config, lengths=lengths, risk_coef=risk_coef)
+    metrics = make_live_audit(config, channels)(judged, rewards, where, risk_coef)
+    compared = make_comparison(config, channels)(rewards, where, lengths, risk_coef)
+    return judged.advantages, metrics | compared
 
 
 def test_quiet_failures_and_compensation_are_those_of_a_plain_loop():
     rewards, where, lengths = batch(1)
     config = AdvantageConfig(method="gdpo")
-    used, metrics = make_monitor(config, CHANNELS)(rewards, where, lengths, 0)
+    used, metrics = look(config, CHANNELS, rewards, where, lengths)
     pass_at = [channel.pass_at for channel in CHANNELS]
     padded = np.where(where, rewards, np.nan)
     rules = {"used": "gdpo", "grpo": "grpo", "gdpo": "gdpo", "rvpo": "rvpo", "hard_min": "hard_min"}
@@ -57,22 +54,23 @@ def test_quiet_failures_and_compensation_are_those_of_a_plain_loop():
 def test_without_a_constraint_every_failure_is_judged():
     rewards, where, lengths = batch(2)
     plain = [Channel(name=c.name, low=c.low, high=c.high, pass_at=c.pass_at) for c in CHANNELS]
-    used, metrics = make_monitor(AdvantageConfig(), plain)(rewards, where, lengths, 0)
+    used, metrics = look(AdvantageConfig(), plain, rewards, where, lengths)
     failed = np.any(where & (rewards < [3, 1, 1]), -1)
     assert float(metrics["audit/compensation"]) == pytest.approx(
         np.mean(np.asarray(used)[failed] > 1e-5)
     )
 
 
-def test_k_follows_the_schedule_and_the_position_moves_from_mean_to_minimum():
+def test_the_position_moves_from_mean_to_minimum():
     rewards, where, lengths = batch(3)
-    monitor = make_monitor(AdvantageConfig(), CHANNELS, lambda step: jnp.asarray(step, jnp.float32))
-    positions = [float(monitor(rewards, where, lengths, k)[1]["audit/position"]) for k in (0, 1, 9)]
+
+    def at(k, name):
+        return float(look(AdvantageConfig(), CHANNELS, rewards, where, lengths, k)[1][name])
+
+    positions = [at(k, "audit/position") for k in (0.0, 1.0, 9.0)]
     assert positions[0] == pytest.approx(0.0, abs=1e-6)
     assert positions[0] < positions[1] < positions[2] < 1
-    effective = [
-        float(monitor(rewards, where, lengths, k)[1]["audit/effective_channels"]) for k in (0, 9)
-    ]
+    effective = [at(k, "audit/effective_channels") for k in (0.0, 9.0)]
     # k = 0: all scored channels weigh the same.
     scored = where.sum(-1)
     assert effective[0] == pytest.approx(scored[scored > 0].mean(), rel=1e-5)
@@ -81,5 +79,5 @@ def test_k_follows_the_schedule_and_the_position_moves_from_mean_to_minimum():
 
 def test_shares_of_minima_sum_to_one():
     rewards, where, lengths = batch(4)
-    _, metrics = make_monitor(AdvantageConfig(), CHANNELS)(rewards, where, lengths, 0)
+    _, metrics = look(AdvantageConfig(), CHANNELS, rewards, where, lengths)
     assert float(metrics["audit/bottleneck"].sum()) == pytest.approx(1.0, abs=1e-6)

@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rvpo_jax.run.metrics import MetricsWriter, append_jsonl, read_metrics, truncate_jsonl
+from rvpo_jax.basics.files import WriteError
+from rvpo_jax.run.metrics import (
+    MetricsWriter,
+    append_jsonl,
+    read_metrics,
+    read_rows,
+    truncate_jsonl,
+)
 
 
 def lines(path):
@@ -85,6 +92,39 @@ def test_a_cut_last_line_is_skipped_by_readers_and_dropped_on_resuming(tmp_path,
 def test_resuming_without_a_file_writes_the_header(tmp_path):
     write_steps(tmp_path, 5, resume_step=5)
     assert lines(tmp_path / "metrics.jsonl")[0] == {"header": {"devices": 8}}
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+ODD_LINES = ['{"step": "2"}', '{"step": 2.5}', '{"step": null}', '{"step": true}', DEEP, "[2]", "2"]
+
+
+@pytest.mark.parametrize("line", ODD_LINES, ids=lambda line: line[:14])
+def test_a_line_whose_step_is_no_whole_number_is_no_step(tmp_path, line):
+    write_steps(tmp_path, 1)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(line + "\n")
+    write_steps(tmp_path, 3, resume_step=3)
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 3]
+
+
+def test_an_emptied_file_gets_its_header_again(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("")
+    write_steps(tmp_path, 5, resume_step=5)
+    assert lines(tmp_path / "metrics.jsonl")[0] == {"header": {"devices": 8}}
+
+
+def test_a_folder_in_the_place_of_the_file_is_told(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(ValueError, match=r"metrics.jsonl must be a file that can be read.*\n  \S"):
+        read_metrics(tmp_path)
+
+
+def test_a_full_disk_is_told_with_the_path(tmp_path, small_disk):
+    path = small_disk(8) / "samples.jsonl"
+    append_jsonl(path, {"step": 1})
+    with pytest.raises(WriteError, match=f"^{path} could not be written: the disk is full"):
+        append_jsonl(path, {"step": 2, "text": "x" * 10_000})
+    assert [row["step"] for row in read_rows(path)] == [1]
 
 
 def test_truncation_is_all_or_nothing(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
@@ -28,23 +29,26 @@ from rvpo_jax.config import (
     ParallelConfig,
     RolloutConfig,
 )
+from rvpo_jax.run.config_file import load_config
+from rvpo_jax.run.evaluate import evaluate_held_out, pass_rates
 from rvpo_jax.run.metrics import read_metrics
+from rvpo_jax.run.restore import restore_run
 from rvpo_jax.run.workdir import check_workdir, differing_fields, write_config
-from rvpo_jax.train import NonFiniteError, restore_policy, train
+from rvpo_jax.train import NonFiniteError, train
 
 TINY = Config(
     steps=6,
     rollout=RolloutConfig(num_prompts=4, group_size=2, max_completion_tokens=32),
     checkpoint=CheckpointConfig(every=2),
     eval=EvalConfig(num_prompts=8),
-    log=LogConfig(samples_every=2, num_samples=2, console_every=1, audit=False),
+    log=LogConfig(samples_every=2, num_samples=2, console_every=1, audit=False, audit_every=1),
     parallel=ParallelConfig(num_devices=1),
 )
 # The same run as command-line options, for runs in a process of their own.
 OPTIONS = (
     "--steps 6 --rollout.num-prompts 4 --rollout.group-size 2 --rollout.max-completion-tokens 32 "
     "--checkpoint.every 2 --eval.num-prompts 8 --log.samples-every 2 --log.num-samples 2 "
-    "--log.console-every 1 --log.no-audit --parallel.num-devices 1"
+    "--log.console-every 1 --log.no-audit --log.audit-every 1 --parallel.num-devices 1"
 ).split()
 
 
@@ -59,11 +63,11 @@ def finished(tmp_path_factory):
     return workdir, quiet(TINY, workdir)
 
 
-def start(workdir, *options):
+def start(workdir, *options, env=None):
     command = [sys.executable, "-m", "rvpo_jax", "train", "--workdir", str(workdir)]
     # The devices of this test process: another number of them is compiled differently.
     devices = "--xla_force_host_platform_device_count=8"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": devices}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": devices, **(env or {})}
     return subprocess.Popen(
         [*command, *OPTIONS, *options],
         stdout=subprocess.PIPE,
@@ -84,8 +88,7 @@ def wait_for(process, pattern):
 
 
 def final_params(workdir):
-    policy, params, step = restore_policy(TINY, workdir)
-    del policy
+    _, params, step = restore_run(TINY, workdir)
     return jax.tree.map(np.asarray, params), step
 
 
@@ -149,11 +152,9 @@ def test_every_metric_name_is_listed(finished):
 
 def test_the_warm_start_has_something_to_learn_and_to_neglect_in_every_channel(finished):
     workdir, _ = finished
-    policy, _, _ = restore_policy(TINY, workdir)
-    from rvpo_jax.run.evaluate import pass_rates, sample_held_out
-
-    rates = pass_rates(policy.task, sample_held_out(policy, policy.initial_params(), 256))
-    for name in policy.task.channel_names:
+    run, _, _ = restore_run(TINY, workdir)
+    rates = pass_rates(run.task, evaluate_held_out(run, run.initial_params(), 256))
+    for name in run.task.channel_names:
         assert 0.05 < rates[name].rate < 0.95, name
 
 
@@ -189,6 +190,71 @@ def test_a_stopped_run_saves_first_and_goes_on(tmp_path, finished, number):
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1
     quiet(TINY, tmp_path)
     assert_same_run(tmp_path, finished)
+
+
+# A run whose rule has a memory and a user's loss term; parsed and imported as a user's file is.
+MEMORY = """
+import dataclasses
+import jax.numpy as jnp
+from rvpo_jax.method.rules import Rule, RuleOutput
+from tests.test_train import TINY
+from rvpo_jax.config import AdvantageConfig
+
+def init(num_channels):
+    return {"mean": jnp.zeros(num_channels), "steps": jnp.zeros((), jnp.int32)}
+
+def apply(scores, rule_state, *, rewards):
+    mean = 0.9 * rule_state["mean"] + 0.1 * jnp.mean(rewards, axis=(0, 1))
+    weights = jnp.exp(-mean).reshape(1, 1, -1)
+    state = {"mean": mean, "steps": rule_state["steps"] + 1}
+    return RuleOutput(aggregate=jnp.sum(scores * weights, axis=-1), state=state)
+
+def get_config():
+    return dataclasses.replace(TINY, advantage=AdvantageConfig(method=Rule(init, apply)))
+"""
+
+
+@pytest.mark.slow
+def test_a_rule_with_memory_survives_a_kill_bit_for_bit(tmp_path):
+    path = tmp_path / "memory.py"
+    path.write_text(MEMORY)
+    config = load_config(path)
+    whole = quiet(config, tmp_path / "whole")
+    assert int(whole.rule_state["steps"]) == 6
+    with start(tmp_path / "killed", "--config", str(path)) as process:
+        wait_for(process, "step     3")
+        process.send_signal(signal.SIGKILL)
+    resumed = quiet(config, tmp_path / "killed")
+    for actual, expected in zip(
+        jax.tree.leaves((resumed.params, resumed.rule_state)),
+        jax.tree.leaves((whole.params, whole.rule_state)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(np.asarray(actual), np.asarray(expected))
+
+
+def test_a_rule_that_returns_nan_stops_the_run_with_its_name(tmp_path):
+    def logarithm(scores):
+        return jnp.sum(jnp.log(scores), axis=-1)
+
+    config = dataclasses.replace(TINY, advantage=AdvantageConfig(method=logarithm))
+    with pytest.raises(NonFiniteError, match=r"(?s)aggregate/group_mean is nan.*rule logarithm"):
+        quiet(config, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_during_start_up_is_answered_and_a_second_one_ends_the_process(tmp_path, number):
+    with start(tmp_path, env={"JAX_COMPILATION_CACHE_DIR": ""}) as process:
+        wait_for(process, "^starting: ")  # from here on it compiles
+        process.send_signal(number)
+        wait_for(process, "stopping as soon as the compiler returns")
+        process.send_signal(number)
+        output = process.stdout.read()
+    assert process.returncode == 1
+    assert "ended at once" in output or "interrupted" in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "metrics.jsonl").exists() or read_metrics(tmp_path) == []
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, finished, caplog):

@@ -17,11 +17,10 @@ from rich.table import Table
 
 from rvpo_jax import AdvantageConfig, Config, compute_advantages
 from rvpo_jax.method.aggregators import mean_aggregate, softmin_aggregate
-from rvpo_jax.method.optim import make_optimizer
 from rvpo_jax.method.sampling import prompt_keys
-from rvpo_jax.method.step import init_state, make_train_step
+from rvpo_jax.method.step import make_train_step
 from rvpo_jax.run import parallel
-from rvpo_jax.run.setup import Policy, build_task
+from rvpo_jax.run.setup import build_run
 from rvpo_jax.train import make_batch
 
 
@@ -46,11 +45,9 @@ def step_calls(
     There is an update for each of the methods; a step is the other parts and one of them.
     """
     with TemporaryDirectory() as folder:
-        task = build_task(config, Path(folder))
-    policy = Policy(config, task)
-    optimizer = make_optimizer(config.optim, config.steps)
-    state = init_state(policy.initial_params(), optimizer, jax.random.key(0))
-    state = parallel.replicate(state, policy.devices)
+        run = build_run(config, Path(folder))
+    task, policy, optimizer = run.task, run.policy, run.optimizer
+    state = parallel.replicate(run.initial_state(), policy.devices)
     examples = [task.train[index] for index in range(config.rollout.num_prompts)]
     prompts = task.encode_batch(examples)
     keys = prompt_keys(jax.random.key(0), 0, len(examples))

@@ -6,6 +6,7 @@ returns an ``Audit``. The quantities are defined in ``rvpo_jax.method.diagnostic
 """
 
 from rvpo_jax.auditing.fail_on import check_condition
+from rvpo_jax.auditing.outputs import audit_folder, source_id
 from rvpo_jax.auditing.read import Note, ReadOptions, RewardLog, read_log
 from rvpo_jax.auditing.report import Audit, audit, audit_with
 from rvpo_jax.auditing.terminal import show_audit
@@ -16,8 +17,10 @@ __all__ = [
     "ReadOptions",
     "RewardLog",
     "audit",
+    "audit_folder",
     "audit_with",
     "check_condition",
     "read_log",
     "show_audit",
+    "source_id",
 ]

@@ -27,6 +27,7 @@ LOSSES = (
     "not_numeric",
     "not_finite",
     "group_of_one",
+    "absent_step",
 )
 
 

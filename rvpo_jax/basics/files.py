@@ -11,6 +11,8 @@ from typing import Any
 
 from rvpo_jax.basics.refusals import Failure
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class WriteError(Failure):
     """A file could not be written; what was there before is intact."""
@@ -41,18 +43,32 @@ def replacing(path: str | Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
-def cannot_write(path: str | Path, error: OSError) -> WriteError:
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that there is no space left.
+
+    Args:
+      error: Of the system, or of a library that passes on the system's words.
+
+    Returns:
+      True for a full disk and an exceeded quota.
+    """
+    if getattr(error, "errno", None) in _FULL:
+        return True
+    return any(os.strerror(number) in str(error) for number in _FULL)
+
+
+def cannot_write(path: str | Path, error: BaseException) -> WriteError:
     """The one message for a file that could not be written.
 
     Args:
       path: The file.
-      error: What the system said.
+      error: What the system or a library said.
 
     Returns:
       The error to raise.
     """
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    reason = "the disk is full" if full else error.strerror or str(error)
+    full = is_disk_full(error)
+    reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
     remedy = "Free some space" if full else "Make its folder writable"
     return WriteError(f"{path} could not be written: {reason}.\n  {remedy}, then start again.")
 

@@ -12,9 +12,11 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import math
 import operator
 import os
+import tempfile
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,9 +27,15 @@ import pyarrow
 import pyarrow.parquet
 import tensorflow_datasets as tfds
 
+from rvpo_jax.basics.checksums import damage, file_sums, is_file_sums
+from rvpo_jax.basics.files import cannot_write, is_disk_full, to_json
+from rvpo_jax.basics.refusals import Refusal
+
+_LOG = logging.getLogger(__name__)
 Row = dict[str, Any]  # "prompt" and the other columns of one example
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 CACHE_FORMAT = 1  # raise it where the same file would give other rows
+_FILES = "files.json"  # size and checksum of each file of a cache
 
 
 class RowSource:
@@ -111,6 +119,7 @@ def load_rows(path: str | Path, data_dir: str | Path, prompt_column: str = "prom
 
     A cache belongs to the content of the file and the name of the prompt column: a changed file
     gets a new one. It takes its place in one rename, so what a killed process leaves is not used.
+    A damaged one is built again, with a warning.
 
     Args:
       path: A .jsonl, .jsonl.gz or .parquet file, one example per row.
@@ -122,17 +131,38 @@ def load_rows(path: str | Path, data_dir: str | Path, prompt_column: str = "prom
 
     Raises:
       ValueError: if the file is missing, unreadable or empty, or a row has no such prompt.
+      WriteError: if the cache cannot be written.
     """
     path = Path(path).expanduser()
     _check_file(path)
     fingerprint = _fingerprint(path, prompt_column)
     cache = Path(data_dir) / fingerprint
-    builder = PromptRows(path=path, prompt_column=prompt_column, data_dir=cache)
-    if not builder.data_path.exists():
+    problem = _problem_of(cache)
+    if problem is not None:
         _check_rows(path, prompt_column)
-        _build(builder)
-        builder = PromptRows(path=path, prompt_column=prompt_column, data_dir=cache)
+        if os.path.lexists(cache):
+            _LOG.warning("The data cache %s is built again: %s.", cache, problem)
+        _build(path, prompt_column, cache)
+    builder = PromptRows(path=path, prompt_column=prompt_column, data_dir=cache)
     return RowSource(builder.as_data_source(split="train"), fingerprint)
+
+
+def read_rows(path: str | Path, prompt_column: str = "prompt") -> Iterator[Row]:
+    """Rows of a file one after the other, checked as they are read; nothing is cached.
+
+    Args:
+      path: As in ``load_rows``.
+      prompt_column: As in ``load_rows``.
+
+    Returns:
+      The rows in the order of the file, as ``load_rows`` has them.
+
+    Raises:
+      ValueError: if the file is missing or of no known kind; later, if a row cannot be used.
+    """
+    path = Path(path).expanduser()
+    _check_file(path)
+    return _read_rows(path, prompt_column)
 
 
 def _read_rows(path: Path, prompt_column: str) -> Iterator[Row]:
@@ -147,46 +177,50 @@ def _read_rows(path: Path, prompt_column: str) -> Iterator[Row]:
 
 def _check_file(path: Path) -> None:
     """Raises where a path is not a file of a known kind."""
-    _check(
-        path.name.endswith(SUFFIXES),
-        f"data.source must be a file ending in {', '.join(SUFFIXES)}, got {path}.",
-        "Save the rows in one of these formats.",
-    )
-    _check(
-        path.is_file(),
-        f"data.source must be an existing file, got {path}.",
-        "Check the path; it is relative to the current directory.",
-    )
+    if not path.name.endswith(SUFFIXES):
+        raise Refusal(
+            f"data.source must be a file ending in {', '.join(SUFFIXES)}, got {path}.",
+            "Save the rows in one of these formats.",
+        )
+    if not path.is_file():
+        raise Refusal(
+            f"data.source must be an existing file, got {path}.",
+            "Check the path; it is relative to the current directory.",
+        )
 
 
 def _check_rows(path: Path, prompt_column: str) -> None:
     """Raises where a file has no rows or one that cannot be used; reads it whole."""
-    num_rows = sum(1 for _ in _read_rows(path, prompt_column))
-    _check(num_rows > 0, f"{path} must have at least one row, got none.", "Add rows.")
+    if not sum(1 for _ in _read_rows(path, prompt_column)):
+        raise Refusal(f"{path} must have at least one row, got none.", "Add rows.")
 
 
 def _check_row(row: Row, where: str, prompt_column: str) -> None:
     """Raises where a row, named by ``where``, has no usable prompt."""
-    columns = ", ".join(row) or "none"
-    _check(
-        prompt_column in row,
-        f"{where} must have the column {prompt_column}, got the columns: {columns}.",
-        "Name the column of the prompt in data.prompt_column.",
-    )
-    _check(
-        prompt_column == "prompt" or "prompt" not in row,
-        f"{where} must not have a column prompt beside data.prompt_column = {prompt_column}, "
-        f"got the columns: {columns}.",
-        "Rename one of the two: rewards get the prompt under that name.",
-    )
+    if prompt_column not in row:
+        raise Refusal(
+            f"{where} must have the column {prompt_column}, got the columns: {_names(row)}.",
+            "Name the column of the prompt in data.prompt_column.",
+        )
+    if prompt_column != "prompt" and "prompt" in row:
+        raise Refusal(
+            f"{where} must not have a column prompt beside data.prompt_column = {prompt_column}, "
+            f"got the columns: {_names(row)}.",
+            "Rename one of the two: rewards get the prompt under that name.",
+        )
     prompt = row[prompt_column]
-    _check(
-        _is_text(prompt) or (isinstance(prompt, list) and all(map(_is_message, prompt))),
-        f"{prompt_column} in {where} must be a text or a list of messages with the texts role and "
-        f"content, got {prompt!r:.120}.",
-        'A message is {"role": "user", "content": "..."}.',
-    )
-    _check(len(prompt) > 0, f"{prompt_column} in {where} is empty.", "Remove the row.")
+    if not (_is_text(prompt) or (isinstance(prompt, list) and all(map(_is_message, prompt)))):
+        raise Refusal(
+            f"{prompt_column} in {where} must be a text or a list of messages with the texts role "
+            f"and content, got {prompt!r:.120}.",
+            'A message is {"role": "user", "content": "..."}.',
+        )
+    if not prompt:
+        raise Refusal(f"{prompt_column} in {where} is empty.", "Remove the row.")
+
+
+def _names(row: Row) -> str:
+    return ", ".join(row) or "none"
 
 
 def to_plain(value: Any) -> Any:
@@ -229,9 +263,9 @@ def to_plain(value: Any) -> Any:
     for method in ("tolist", "as_py"):  # NumPy, pyarrow
         if hasattr(value, method):
             return to_plain(getattr(value, method)())
-    raise ValueError(
-        f"a column must hold values of JSON, got {value!r:.80} of type {type(value).__name__}.\n"
-        "  Convert it to text or numbers when the file is written."
+    raise Refusal(
+        f"a column must hold values of JSON, got {value!r:.80} of type {type(value).__name__}.",
+        "Convert it to text or numbers when the file is written.",
     )
 
 
@@ -243,11 +277,6 @@ def _is_message(value: object) -> bool:
     return (
         isinstance(value, dict) and _is_text(value.get("role")) and _is_text(value.get("content"))
     )
-
-
-def _check(ok: bool, problem: str, remedy: str) -> None:
-    if not ok:
-        raise ValueError(f"{problem}\n  {remedy}")
 
 
 def _bytes_to_text(value: bytes) -> str:
@@ -272,9 +301,9 @@ def _read_lines(lines: Iterable[bytes], path: Path) -> Iterator[bytes]:
     try:
         yield from lines
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path} must be a whole gzip file, got: {error}.\n"
-            "  Fetch it again, or compress it again."
+        raise Refusal(
+            f"{path} must be a whole gzip file, got: {error}.",
+            "Fetch it again, or compress it again.",
         ) from error
 
 
@@ -282,15 +311,15 @@ def _parse_line(line: bytes, where: str) -> Row:
     try:
         row = to_plain(json.loads(line.decode("utf-8-sig")))
     except (ValueError, RecursionError) as error:  # also bad UTF-8, 5,000 digits, deep nesting
-        raise ValueError(
-            f"{where} must be valid JSON, got: {error}.\n"
-            "  Write one JSON object per line; the file may have been cut off."
+        raise Refusal(
+            f"{where} must be valid JSON, got: {error}.",
+            "Write one JSON object per line; the file may have been cut off.",
         ) from error
-    _check(
-        isinstance(row, dict),
-        f"{where} must be a JSON object, got {row!r:.80}.",
-        'Write one object per line, for example {"prompt": "..."}.',
-    )
+    if not isinstance(row, dict):
+        raise Refusal(
+            f"{where} must be a JSON object, got {row!r:.80}.",
+            'Write one object per line, for example {"prompt": "..."}.',
+        )
     return row
 
 
@@ -305,9 +334,9 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, Row]]:
                     yield f"row {number} of {path}", to_plain(row)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         problem = str(error).splitlines()[0]
-        raise ValueError(
-            f"{path} must be a readable Parquet file, got after row {number}: {problem}.\n"
-            "  Fetch it again, or write it again."
+        raise Refusal(
+            f"{path} must be a readable Parquet file, got after row {number}: {problem}.",
+            "Fetch it again, or write it again.",
         ) from error
 
 
@@ -320,13 +349,43 @@ def _fingerprint(path: Path, prompt_column: str) -> str:
     return digest.hexdigest()[:32]
 
 
-def _build(builder: PromptRows) -> None:
-    """Writes the cache without the messages and the progress bars of TensorFlow Datasets."""
-    tfds.disable_progress_bar()
+def _problem_of(cache: Path) -> str | None:
+    """Why a cache cannot be used; None where it is as it was built."""
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare()
-    except OSError:
-        # Another process of the run may have put the same cache in place in the meantime.
-        if not builder.data_path.exists():
-            raise
+        sums = json.loads((cache / _FILES).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        sums = None
+    if not is_file_sums(sums):
+        return f"file {_FILES} is missing or damaged"
+    return damage(cache, sums)
+
+
+def _build(path: Path, prompt_column: str, cache: Path) -> None:
+    """Writes a cache in a folder of its own, which then takes the place of a damaged one."""
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=cache.parent, prefix=f"{cache.name}.incomplete.", ignore_cleanup_errors=True
+        ) as temporary:
+            built = Path(temporary) / "cache"
+            _write_records(PromptRows(path=path, prompt_column=prompt_column, data_dir=built))
+            (built / _FILES).write_text(to_json(file_sums(built)))
+            if _problem_of(cache) is None:
+                return  # another process was faster
+            if os.path.lexists(cache):
+                cache.rename(Path(temporary) / "damaged")
+            built.rename(cache)
+    except (OSError, RuntimeError) as error:
+        if _problem_of(cache) is None:
+            return  # another process was faster
+        # ArrayRecord says with a RuntimeError that the disk is full.
+        if isinstance(error, OSError) or is_disk_full(error):
+            raise cannot_write(cache, error) from error
+        raise
+
+
+def _write_records(builder: PromptRows) -> None:
+    """Without the messages and the progress bars of TensorFlow Datasets."""
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare()

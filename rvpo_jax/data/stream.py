@@ -12,6 +12,8 @@ from typing import Any, Protocol, SupportsIndex
 
 import grain
 
+from rvpo_jax.basics.refusals import Refusal
+
 Row = dict[str, Any]  # "prompt" and the other columns of one example
 Prompt = str | list[dict[str, Any]]  # a text or a list of messages
 
@@ -85,14 +87,18 @@ class PromptStream(Iterator[list[Row]]):
         process_index: int = 0,
         process_count: int = 1,
     ) -> None:
-        _check(len(source) > 0, "source must have at least one row, got none.", "Add rows.")
-        _check(batch_size > 0, f"batch_size must be > 0, got {batch_size}.", "Read a row or more.")
-        _check(0 <= seed < 2**32, f"seed must lie in [0, 2**32), got {seed}.", "0 is fine.")
-        _check(
-            0 <= process_index < process_count,
-            f"process_index must lie in [0, process_count = {process_count}), got {process_index}.",
-            "Pass jax.process_index() and jax.process_count().",
-        )
+        if len(source) == 0:
+            raise Refusal("source must have at least one row, got none.", "Add rows.")
+        if batch_size <= 0:
+            raise Refusal(f"batch_size must be > 0, got {batch_size}.", "Read a row or more.")
+        if not 0 <= seed < 2**32:
+            raise Refusal(f"seed must lie in [0, 2**32), got {seed}.", "0 is fine.")
+        if not 0 <= process_index < process_count:
+            raise Refusal(
+                f"process_index must lie in [0, process_count = {process_count}), "
+                f"got {process_index}.",
+                "Pass jax.process_index() and jax.process_count().",
+            )
         batches = (
             grain.MapDataset.source(source)
             .seed(seed)
@@ -149,14 +155,15 @@ def split_held_out(source: Source, frac: float, seed: int) -> tuple[View, View]:
     Raises:
       ValueError: if ``frac`` is not in (0, 1) or there are no two different prompts.
     """
-    _check(0 < frac < 1, f"frac must lie in (0, 1), got {frac}.", "0.1 holds out a tenth.")
+    if not 0 < frac < 1:
+        raise Refusal(f"frac must lie in (0, 1), got {frac}.", "0.1 holds out a tenth.")
     places = [_hash_place(source[index]["prompt"], seed) for index in range(len(source))]
     distinct = sorted(set(places))
-    _check(
-        len(distinct) >= 2,
-        f"source must have two different prompts to hold one out, got {len(distinct)}.",
-        "Add rows.",
-    )
+    if len(distinct) < 2:
+        raise Refusal(
+            f"source must have two different prompts to hold one out, got {len(distinct)}.",
+            "Add rows.",
+        )
     # At least one prompt below the border, and at least one at or above it.
     border = min(max(frac, distinct[1]), distinct[-1])
     train = [index for index, place in enumerate(places) if place >= border]
@@ -186,18 +193,13 @@ def drop_long(
     """
     lengths = [len(encode(source[index]["prompt"])) for index in range(len(source))]
     kept = [index for index, length in enumerate(lengths) if length <= max_tokens]
-    _check(
-        len(kept) > 0,
-        f"max_tokens = {max_tokens} leaves no prompt: the shortest of {len(lengths)} has "
-        f"{min(lengths, default=0)} tokens.",
-        "Raise rollout.max_prompt_tokens, or shorten the prompts.",
-    )
+    if not kept:
+        raise Refusal(
+            f"max_tokens = {max_tokens} leaves no prompt: the shortest of {len(lengths)} has "
+            f"{min(lengths, default=0)} tokens.",
+            "Raise rollout.max_prompt_tokens, or shorten the prompts.",
+        )
     return View(source, kept), len(lengths) - len(kept)
-
-
-def _check(ok: bool, problem: str, remedy: str) -> None:
-    if not ok:
-        raise ValueError(f"{problem}\n  {remedy}")
 
 
 def _hash_place(prompt: Prompt, seed: int) -> float:

@@ -6,7 +6,7 @@
 import collections
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -156,6 +156,10 @@ class ByteTokenizer:
         ['a', 'b']
         """
         return [self.decode(ids) for ids in batch]
+
+
+TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {"bytes": ByteTokenizer}
+"""Tokenizers by name."""
 
 
 def check_pieces(pieces: Sequence[str]) -> None:

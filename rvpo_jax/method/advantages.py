@@ -82,6 +82,7 @@ def compute_advantages(
     >>> float(sums.advantages[0, 0].round(2)), float(rvpo.advantages[0, 0].round(2))
     (0.57, -0.90)
     """
+    config = AdvantageConfig.of(config)
     names = None if channels is None else tuple(channel.name for channel in channels)
     check_rewards(rewards, names)
     if names is not None:

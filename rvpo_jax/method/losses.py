@@ -1,8 +1,8 @@
 """Policy-gradient losses over tokens, as sums; the step owns the denominator.
 
-Objectives, KL estimators, denominators and further terms are dictionaries of functions: a name in
-``LossConfig`` picks one, and a user's function stands wherever a name does. A new one of ours is a
-function and an entry here.
+Objectives, KL estimators and denominators are dictionaries of functions: a name in ``LossConfig``
+picks one, and a user's function stands wherever a name does. A new one of ours is a function and an
+entry here; a new term is a function.
 
 ``B`` prompts, ``G`` completions per prompt, ``C`` completion tokens, ``V`` vocabulary.
 """
@@ -403,7 +403,3 @@ def entropy_term(
       The term, and no metrics.
     """
     return -entropy_coef * jnp.sum(entropy * weights), {}
-
-
-TERMS: dict[str, Callable[..., Any]] = {"kl": kl_term, "entropy": entropy_term}
-"""Terms by name; ``kl_coef`` and ``entropy_coef`` above 0 add theirs, ``extra_terms`` any."""

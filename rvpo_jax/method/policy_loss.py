@@ -54,16 +54,15 @@ def resolve_loss(loss: LossConfig | Callable[..., jax.Array]) -> PolicyLoss:
     config = loss if isinstance(loss, LossConfig) else LossConfig(objective=loss)
     found = pick(config.objective, losses.OBJECTIVES, "loss.objective")
     objective = found if isinstance(found, losses.Objective) else losses.Objective(found)
-    own = {"kl": config.kl_coef > 0, "entropy": config.entropy_coef > 0}
-    names = [name for name, is_on in own.items() if is_on]
+    own = [losses.kl_term] * (config.kl_coef > 0) + [losses.entropy_term] * (
+        config.entropy_coef > 0
+    )
     return PolicyLoss(
         config=config,
         objective=objective.function,
         ratio_level=config.ratio_level or objective.ratio_level,
         denominator=config.denominator or objective.denominator,
-        terms=[
-            pick(term, losses.TERMS, "loss.extra_terms") for term in (*names, *config.extra_terms)
-        ],
+        terms=(*own, *config.extra_terms),
     )
 
 

@@ -83,8 +83,8 @@ def make_train_step(
       logprob_fn: all the step knows of the model: ``(params, batch)`` to the logprobs of
         ``batch.completions`` and the entropies there, ``[B, G, C]`` float32 each
         (``losses.token_logprobs`` gives both from logits).
-      rule: the multi-reward rule: an ``AdvantageConfig``, or what stands for
-        ``AdvantageConfig(method=rule)``: a name, a ``Rule``, a function ``[B, G, M] -> [B, G]``.
+      rule: the multi-reward rule: an ``AdvantageConfig``, or what ``AdvantageConfig.of`` takes: a
+        method's name, a ``Rule``, a function ``[B, G, M] -> [B, G]``.
       optimizer: an optax chain.
       loss: the loss and how the batch is walked through, or a function of log ratios, advantages
         and token weights, which stands for ``LossConfig(objective=function)``.
@@ -145,7 +145,7 @@ def make_train_step(
 
 
 def _config(rule: Any) -> AdvantageConfig:
-    return rule if isinstance(rule, AdvantageConfig) else AdvantageConfig(method=rule)
+    return AdvantageConfig.of(rule)
 
 
 def _of_all_devices(tree: Any, axis_name: str | None) -> Any:

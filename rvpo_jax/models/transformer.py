@@ -333,8 +333,9 @@ def transformer_model(config: ModelConfig, vocab_size: int) -> Model:
     Raises:
       ValueError: on an unknown preset, or a vocabulary larger than the preset's.
     """
+    preset = str(config.preset)
     network = Transformer(
-        architecture(config.preset, vocab_size), dtype=jnp.dtype(config.dtype), remat=config.remat
+        architecture(preset, vocab_size), dtype=jnp.dtype(config.dtype), remat=config.remat
     )
 
     def apply(method: str) -> Any:
@@ -351,5 +352,5 @@ def transformer_model(config: ModelConfig, vocab_size: int) -> Model:
         empty_cache=network.empty_cache,
         init=lambda key: init_params(network, key),
         load=load,
-        name=config.preset,
+        name=preset,
     )

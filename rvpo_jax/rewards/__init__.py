@@ -1,7 +1,8 @@
 """Reward functions: text in, NumPy out. The table of contents of the built-in ones.
 
 A reward function is ``fn(completions, examples) -> [N]`` numbers, one per completion; ``None`` or
-NaN where it does not apply. ``@reward_channel(low=..., high=..., pass_at=...)`` declares its range.
+NaN where it does not apply. A function written for TRL, ``fn(prompts, completions, **columns)``,
+gets its arguments by name. ``@reward_channel(low=..., high=..., pass_at=...)`` declares its range.
 """
 
 import functools
@@ -12,14 +13,18 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.rewards.binding import bind
 from rvpo_jax.rewards.channels import (
     Example,
     RewardFn,
+    assumed_channels,
     channel_of,
     channels_of,
     reward_channel,
 )
-from rvpo_jax.rewards.scoring import RewardError, Scores, check_any_scored, score
+from rvpo_jax.rewards.failures import RewardError, frames_of, message_of, name_of
+from rvpo_jax.rewards.scoring import Scores, check_any_scored, score
 from rvpo_jax.rewards.tool_calling import toolrl_correctness, toolrl_format
 from rvpo_jax.rewards.tool_task import (
     answer_format,
@@ -38,6 +43,7 @@ __all__ = [
     "RewardError",
     "RewardFn",
     "Scores",
+    "assumed_channels",
     "channel_of",
     "channels_of",
     "check_any_scored",
@@ -70,59 +76,63 @@ EMBEDDED_REWARDS: tuple[str, ...] = (
 """The channels of the embedded task, in their order."""
 
 
-def load_reward(name: str) -> RewardFn:
+def load_reward(name: str | RewardFn) -> RewardFn:
     """The reward function of a name: a built-in one, or one of the user's own files or packages.
 
     Args:
       name: A key of ``REWARDS``, ``FILE.py:FUNCTION`` (relative to the current directory) or
-        ``package.module:FUNCTION``.
+        ``package.module:FUNCTION``. A function stands for itself.
 
     Returns:
       The function. A file is executed once, however many functions are loaded from it.
 
     Raises:
-      ValueError: when there is no such function, its file cannot be imported, or it does not take
-        (completions, examples).
+      Refusal: when there is no such function, its file cannot be imported, or its parameters can
+        never be bound; whether those that may be columns are columns is for ``score`` to see.
 
     >>> load_reward("brevity") is REWARDS["brevity"]
     True
     """
+    if not isinstance(name, str):
+        bind(name, channel_of(name).name)
+        return name
     if name in REWARDS:
         return REWARDS[name]
     place, separator, function = name.rpartition(":")
     if not (separator and place and function):
-        raise ValueError(
-            f"data.rewards must name reward functions, got {name!r}.\n"
-            f"  Built in are: {', '.join(REWARDS)}. Your own: FILE.py:FUNCTION or "
-            "package.module:FUNCTION."
+        raise Refusal(
+            f"data.rewards must name reward functions, got {name!r}.",
+            f"Built in are: {', '.join(REWARDS)}. Your own: FILE.py:FUNCTION or "
+            "package.module:FUNCTION.",
         )
     module = _import(place, name)
     fn = getattr(module, function, None)
     if fn is None:
         own = [key for key, value in vars(module).items() if _is_own_function(value, module)]
-        raise ValueError(
-            f"reward {name!r}: {place} has no function {function}.\n"
-            f"  It has: {', '.join(own) or 'no functions'}."
+        raise Refusal(
+            f"reward {name!r}: {place} has no function {function}.",
+            f"It has: {', '.join(own) or 'no functions'}.",
         )
-    _check_signature(fn, name)
+    bind(fn, repr(name))
     return fn
 
 
 def _import(place: str, name: str) -> ModuleType:
     path = Path(place).expanduser()
     if place.endswith(".py") and not path.is_file():
-        raise ValueError(
-            f"reward {name!r}: there is no file {place}.\n"
-            f"  The path is relative to the current directory, {Path.cwd()}."
+        raise Refusal(
+            f"reward {name!r}: there is no file {place}.",
+            f"The path is relative to the current directory, {Path.cwd()}.",
         )
     try:
         if place.endswith(".py"):
             return _execute(path.resolve(), path.stat().st_mtime_ns)
         return importlib.import_module(place)
     except (Exception, SystemExit) as error:
-        raise ValueError(
-            f"reward {name!r}: importing {place} raised {type(error).__name__}: {error}.\n"
-            "  Import it on its own in Python to see where it fails."
+        where = "".join(f"{frame}\n  " for frame in frames_of(error))
+        raise Refusal(
+            f"reward {name!r}: importing {place} raised {name_of(error)}: {message_of(error)}.",
+            f"{where}Import it on its own in Python to see where it fails.",
         ) from error
 
 
@@ -145,22 +155,3 @@ def _execute(path: Path, modified_ns: int) -> ModuleType:
 
 def _is_own_function(value: object, module: ModuleType) -> bool:
     return inspect.isfunction(value) and value.__module__ == module.__name__
-
-
-def _check_signature(fn: object, name: str) -> None:
-    if not callable(fn):
-        raise ValueError(
-            f"reward {name!r} must be a function, got {type(fn).__name__}.\n"
-            "  Write def FUNCTION(completions, examples), returning one number per completion."
-        )
-    try:
-        signature = inspect.signature(fn)
-    except (TypeError, ValueError):  # some callables written in C have none
-        return
-    try:
-        signature.bind([], [])
-    except TypeError as error:
-        raise ValueError(
-            f"reward {name!r} must take (completions, examples), got {signature}: {error}.\n"
-            "  Both are sequences of the same length; return one number per completion."
-        ) from error

@@ -6,6 +6,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
+from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Channel
 
 Example = Mapping[str, Any]
@@ -13,13 +15,19 @@ Example = Mapping[str, Any]
 
 
 class RewardFn(Protocol):
-    """A reward function: ``N`` completions and their examples in, ``N`` numbers out.
+    """A reward function: ``N`` completions and what is known about them in, ``N`` numbers out.
+
+    ``fn(completions, examples)``: texts and rows. Or arguments by name, as in TRL, each a list of
+    ``N``: ``completions``, ``prompts`` (texts or messages, as in the data), ``examples`` and the
+    columns of the data; ``**kwargs`` gets prompts, completions and all columns. Unlike TRL's,
+    completions are always texts, also where the prompt is a list of messages.
 
     ``None`` or NaN means "not applicable here". It must judge each completion on its own:
-    with ``on_error="skip"`` it may be called again with one completion at a time.
+    with ``on_error="skip"`` it may be called again with one completion at a time. The lists and
+    rows are its own copies; editing them changes nothing elsewhere.
     """
 
-    def __call__(self, completions: Sequence[str], examples: Sequence[Example], /) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Returns an array-like ``[N]`` of numbers, bools, None or NaN."""
 
 
@@ -103,14 +111,39 @@ def channels_of(reward_fns: Sequence[RewardFn]) -> tuple[Channel, ...]:
     channels = tuple(channel_of(fn) for fn in reward_fns)
     names = [channel.name for channel in channels]
     if not names:
-        raise ValueError("reward_fns must hold at least one function, got none.\n  Name a reward.")
+        raise Refusal("reward_fns must hold at least one function, got none.", "Name a reward.")
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(
-                f"reward channels must have different names, got {name} twice.\n"
-                "  Give one of them another name: @reward_channel(name=...)."
+            raise Refusal(
+                f"reward channels must have different names, got {name} twice.",
+                "Give one of them another name: @reward_channel(name=...).",
             )
     return channels
+
+
+def assumed_channels(reward_fns: Sequence[RewardFn]) -> list[str]:
+    """What a run assumes about functions that declare no channel, to be said when it starts.
+
+    Args:
+      reward_fns: ``M`` functions.
+
+    Returns:
+      Lines for a reader: none where every function is decorated.
+
+    >>> def plain(completions, examples):
+    ...     return [1.0 for _ in completions]
+    >>> assumed_channels([plain])[0]
+    'assumed of the reward plain: values from 0 to 1, and only a full 1.0 passes'
+    """
+    plain = [fn for fn in reward_fns if not isinstance(getattr(fn, "channel", None), Channel)]
+    names = [channel_of(fn).name for fn in plain]
+    if not names:
+        return []
+    rewards = f"reward{'s' if len(names) > 1 else ''} {printable(', '.join(names), keep='')}"
+    return [
+        f"assumed of the {rewards}: values from 0 to 1, and only a full 1.0 passes",
+        "  declare other values with @reward_channel(low=..., high=..., pass_at=...)",
+    ]
 
 
 def _function_name(fn: object) -> str:

@@ -13,14 +13,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Channel
+from rvpo_jax.rewards.binding import Bound, bind, columns_of
+from rvpo_jax.rewards.calling import call, own_rows
 from rvpo_jax.rewards.channels import Example, RewardFn, channels_of
+from rvpo_jax.rewards.failures import RewardError, excerpt, frames_of, message_of, name_of
 
 _logger = logging.getLogger(__name__)
-
-
-class RewardError(RuntimeError):
-    """A reward function raised, or returned something that is not a reward."""
 
 
 class Scores(NamedTuple):
@@ -44,6 +44,7 @@ def score(
     The functions run concurrently, each on all completions at once. Nothing is broadcast or
     repaired: a wrong length, text, inf or a value outside the declared range is an error, in
     both modes of ``on_error``. A rounding excess over the range of up to 1e-6 of it is clipped.
+    Each function gets lists and rows of its own; one that edits them is named in a warning.
 
     Args:
       reward_fns: ``M`` reward functions with different channel names.
@@ -58,8 +59,10 @@ def score(
       and ``num_failed`` ``[M]`` int64.
 
     Raises:
-      ValueError: when the arguments do not fit together.
-      RewardError: naming the function, and the completion where one value is at fault.
+      Refusal: when the arguments do not fit together, or a function takes something that is
+        neither known nor a column of the examples.
+      RewardError: naming the function, the place where it raised, and the completion where one
+        value is at fault.
 
     >>> def length(completions, examples):
     ...     return [len(text) / 8 if text else None for text in completions]
@@ -69,18 +72,20 @@ def score(
     """
     channels = channels_of(reward_fns)
     _check_arguments(completions, examples, on_error, threads)
+    columns = columns_of(examples)
+    bounds = [bind(fn, c.name, columns) for fn, c in zip(reward_fns, channels, strict=True)]
 
-    def column(fn: RewardFn, channel: Channel) -> tuple[np.ndarray, int]:
-        return _score_channel(fn, channel, completions, examples, on_error)
+    def column(fn: RewardFn, channel: Channel, bound: Bound) -> tuple[np.ndarray, int]:
+        return _score_channel(fn, channel, bound, completions, examples, on_error)
 
     with ThreadPoolExecutor(min(threads, len(channels))) as pool:
-        columns = list(pool.map(column, reward_fns, channels))
-    values = np.stack([values for values, _ in columns], axis=-1)  # [N, M], NaN: not scored
+        scored = list(pool.map(column, reward_fns, channels, bounds))
+    values = np.stack([values for values, _ in scored], axis=-1)  # [N, M], NaN: not scored
     where = ~np.isnan(values)
     return Scores(
         rewards=np.where(where, values, 0.0).astype(np.float32),
         where=where,
-        num_failed=np.array([num_failed for _, num_failed in columns], np.int64),
+        num_failed=np.array([num_failed for _, num_failed in scored], np.int64),
     )
 
 
@@ -111,77 +116,82 @@ def check_any_scored(where: npt.ArrayLike, channel_names: Sequence[str]) -> None
         )
 
 
-def excerpt(value: object, limit: int = 80) -> str:
-    """A short escaped quotation of untrusted text, on one line.
-
-    >>> excerpt("a" + chr(10) + "b" * 100, limit=4)
-    "'a\\\\nbb'..."
-    """
-    text = value if isinstance(value, str) else str(value)
-    return repr(text[:limit]) + ("..." if len(text) > limit else "")
-
-
 def _check_arguments(
     completions: Sequence[str], examples: Sequence[Example], on_error: str, threads: int
 ) -> None:
     if isinstance(completions, str):
-        raise ValueError(
-            f"completions must be a sequence of texts, got one text: {excerpt(completions)}.\n"
-            "  Put it in a list."
+        raise Refusal(
+            f"completions must be a sequence of texts, got one text: {excerpt(completions)}.",
+            "Put it in a list.",
         )
     if len(completions) != len(examples):
-        raise ValueError(
-            f"completions and examples must have the same length, got {len(completions)} and "
-            f"{len(examples)}.\n  Repeat the example of a prompt for each of its completions."
+        raise Refusal(
+            "completions and examples must have the same length, got "
+            f"{len(completions)} and {len(examples)}.",
+            "Repeat the example of a prompt for each of its completions.",
         )
     if on_error not in ("raise", "skip"):
-        raise ValueError(f"on_error must be raise or skip, got {on_error!r}.\n  Choose one.")
+        raise Refusal(f"on_error must be raise or skip, got {on_error!r}.", "Choose one.")
     if threads < 1:
-        raise ValueError(f"threads must be >= 1, got {threads}.\n  1 runs them in turn.")
+        raise Refusal(f"threads must be >= 1, got {threads}.", "1 runs them in turn.")
 
 
 def _score_channel(
     fn: RewardFn,
     channel: Channel,
+    bound: Bound,
     completions: Sequence[str],
     examples: Sequence[Example],
     on_error: str,
 ) -> tuple[np.ndarray, int]:
     """One channel: ``[N]`` float64 with NaN where not scored, and how many calls failed."""
     try:
-        values = _masked_call(fn, channel, completions, examples, first=0)
+        return _masked_call(fn, channel, bound, completions, examples, first=0), 0
     except RewardError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit in a reward must not end the run unsaid
         if on_error == "skip":
-            return _score_one_by_one(fn, channel, completions, examples)
-        raise RewardError(
-            f"reward function {channel.name} raised {type(error).__name__}: "
-            f"{excerpt(' '.join(str(error).split()), 300)}.\n"
-            "  Fix the function, or set data.on_reward_error to skip: completions on which it "
-            "raises then count as not scored."
-        ) from error
-    return values, 0
+            return _score_one_by_one(fn, channel, bound, completions, examples)
+        raise _raised_error(channel, error) from error
+
+
+def _raised_error(channel: Channel, error: BaseException) -> RewardError:
+    if isinstance(error, Refusal):  # a built-in reward that says what is wrong with the data
+        return RewardError(f"reward function {channel.name}: {error}")
+    lines = [
+        f"reward function {channel.name} raised {name_of(error)}: {excerpt(message_of(error))}.",
+        *frames_of(error),
+        "Fix the function, or set data.on_reward_error to skip: completions on which it raises "
+        "then count as not scored.",
+    ]
+    return RewardError("\n  ".join(lines))
 
 
 def _score_one_by_one(
-    fn: RewardFn, channel: Channel, completions: Sequence[str], examples: Sequence[Example]
+    fn: RewardFn,
+    channel: Channel,
+    bound: Bound,
+    completions: Sequence[str],
+    examples: Sequence[Example],
 ) -> tuple[np.ndarray, int]:
     values = np.full(len(completions), np.nan)
-    failures: list[tuple[int, Exception]] = []
+    failures: list[tuple[int, BaseException]] = []
     for i, (completion, example) in enumerate(zip(completions, examples, strict=True)):
         try:
-            values[i : i + 1] = _masked_call(fn, channel, [completion], [example], first=i)
+            one = _masked_call(fn, channel, bound, [completion], [example], first=i)
         except RewardError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             failures.append((i, error))
+        else:
+            values[i] = one[0]
     if failures:  # a skipped error that nobody sees would be a quiet failure
         i, cause = failures[0]
         _logger.warning(
-            "reward function %s raised on %d of %d completions; first on example %d, %s: %s: %s",
+            "reward function %s raised on %d of %d completions; first on example %d, %s: %s: %s%s",
             *(channel.name, len(failures), len(completions), i, excerpt(completions[i])),
-            *(type(cause).__name__, excerpt(cause)),
+            *(name_of(cause), excerpt(message_of(cause))),
+            "".join(f"\n  {frame}" for frame in frames_of(cause)),
         )
     return values, len(failures)
 
@@ -189,16 +199,18 @@ def _score_one_by_one(
 def _masked_call(
     fn: RewardFn,
     channel: Channel,
+    bound: Bound,
     completions: Sequence[str],
     examples: Sequence[Example],
     first: int,
 ) -> np.ndarray:
     """Calls the function and checks the result; ``first`` is the index of the first example."""
-    values = _to_floats(fn(completions, examples), channel, completions, first)
+    returned = call(fn, channel.name, bound, completions, examples)
+    values = _to_floats(returned, channel, completions, first)
     _check_range(values, channel, completions, first)
     applies = getattr(fn, "applies", None)
     if applies is not None:
-        values = np.where([bool(applies(example)) for example in examples], values, np.nan)
+        values = np.where([bool(applies(row)) for row in own_rows(examples)], values, np.nan)
     return np.clip(values, channel.low, channel.high)
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.rewards.channels import Example, reward_channel
-from rvpo_jax.rewards.scoring import excerpt
+from rvpo_jax.rewards.failures import excerpt
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 MAX_CORRECTNESS = 3.0
@@ -39,10 +40,10 @@ def reference_answer(example: Example, index: int = 0) -> str:
     if answer is None and isinstance(example.get("reward_model"), Mapping):
         answer = example["reward_model"].get("ground_truth")
     if not isinstance(answer, str):
-        raise ValueError(
+        raise Refusal(
             f"example {index} must have a text ground_truth, got {type(answer).__name__} "
-            f"(columns: {excerpt(', '.join(map(str, example)))}).\n"
-            "  Add the column ground_truth, or reward_model with the key ground_truth."
+            f"(columns: {excerpt(', '.join(map(str, example)))}).",
+            "Add the column ground_truth, or reward_model with the key ground_truth.",
         )
     return answer
 
@@ -208,10 +209,10 @@ def _correctness(text: str, reference: str, index: int) -> float:
         return 0.0
     expected = parse_calls(reference)
     if expected is None or not all(is_call(call) for call in expected):
-        raise ValueError(
+        raise Refusal(
             f"ground_truth of example {index} must hold one JSON call per line in a closed "
-            f"tool_call block, got {excerpt(reference, 200)}.\n"
-            '  Write each call as {"name": ..., "parameters": {...}} on a line of its own.'
+            f"tool_call block, got {excerpt(reference, 200)}.",
+            'Write each call as {"name": ..., "parameters": {...}} on a line of its own.',
         )
     actual = parse_calls(text)
     if actual is None:

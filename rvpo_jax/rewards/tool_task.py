@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.rewards.channels import Example, reward_channel
-from rvpo_jax.rewards.scoring import excerpt
+from rvpo_jax.rewards.failures import excerpt
 from rvpo_jax.rewards.tool_calling import (
     find_block,
     is_call,
@@ -243,11 +244,11 @@ def _per_reference(
         answer = reference_answer(example, i)
         reference = _single_call(answer)
         if reference is None:
-            raise ValueError(
+            raise Refusal(
                 f"ground_truth of example {i} must hold exactly one tool call, "
-                f"got {excerpt(answer, 200)}.\n"
-                '  Write it as <tool_call>, {"name": ..., "parameters": {...}} and </tool_call> '
-                "on three lines."
+                f"got {excerpt(answer, 200)}.",
+                'Write it as <tool_call>, {"name": ..., "parameters": {...}} and </tool_call> '
+                "on three lines.",
             )
         values.append(one(text, reference))
     return np.array(values, np.float64)
@@ -292,9 +293,9 @@ def _num_words(thought: str | None) -> int:
 def _secret(example: Example, index: int) -> str:
     secret = example.get("secret")
     if not isinstance(secret, str) or not secret.strip():
-        raise ValueError(
-            f"example {index} must have a secret, a non-empty text, got {secret!r}.\n"
-            "  Add the column secret, or leave privacy out of data.rewards."
+        raise Refusal(
+            f"example {index} must have a secret, a non-empty text, got {secret!r:.80}.",
+            "Add the column secret, or leave privacy out of data.rewards.",
         )
     return secret
 

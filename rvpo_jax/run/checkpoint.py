@@ -5,10 +5,11 @@ name and renamed when complete, so a killed save leaves the previous checkpoint 
 takes the newest undamaged one, and everything comes from the same step.
 """
 
+import dataclasses
 import json
 import logging
 import os
-import zlib
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -17,6 +18,9 @@ import jax
 import orbax.checkpoint as ocp
 from grain.checkpoint import CheckpointRestore, CheckpointSave
 
+from rvpo_jax.basics.checksums import damage, file_sums, is_file_sums
+from rvpo_jax.basics.files import is_disk_full, to_json
+from rvpo_jax.basics.refusals import Failure, Refusal
 from rvpo_jax.types import TrainState
 
 _LOG = logging.getLogger(__name__)
@@ -25,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 _FILES = "files.json"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(Failure):
     """There are checkpoints, and none of them can be restored or the last one was not written."""
 
 
@@ -59,7 +63,7 @@ class Checkpoints:
     ) -> None:
         for name, value in (("keep", keep), ("save_every", save_every)):
             if value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}.\n  2 leaves one fallback.")
+                raise Refusal(f"{name} must be >= 1, got {value}.", "2 leaves one fallback.")
         _quiet_absl()
         self.save_every = save_every
         self.read_only = read_only
@@ -104,14 +108,14 @@ class Checkpoints:
           CheckpointError: if this save cannot start, or the one before did not succeed.
         """
         if self.read_only:
-            raise ValueError(
-                "save needs checkpoints that are not read_only.\n  Open them with read_only=False."
+            raise Refusal(
+                "save needs checkpoints that are not read_only.", "Open them with read_only=False."
             )
         self.wait()
         if step in self._manager.all_steps():
             return False
         items: dict[str, Any] = {
-            "state": ocp.args.StandardSave(state),
+            "state": ocp.args.StandardSave(_saved_fields(state)),
             "meta": ocp.args.JsonSave(meta),
         }
         if data_iterator is not None:
@@ -120,7 +124,7 @@ class Checkpoints:
         try:
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
         except OSError as error:
-            raise _not_written(self._manager.directory, error) from error
+            raise self._not_written(error) from error
         return True
 
     def restore_latest(
@@ -128,7 +132,8 @@ class Checkpoints:
     ) -> Restored | None:
         """The newest checkpoint that can be read; ``None`` where there is no checkpoint at all.
 
-        A checkpoint that cannot be read is reported by a warning. Once an older one has been
+        A checkpoint that cannot be read, or whose folder does not bear the step of its state, is
+        reported by a warning. Once an older one has been
         restored, the folder of the unreadable one is renamed to ``<step>.damaged``, so that the
         step can be saved again and nothing is lost.
 
@@ -146,8 +151,9 @@ class Checkpoints:
             renamed, and ``data_iterator`` must not be used.
         """
         self.wait()
+        target = jax.tree.map(_with_sharding, _saved_fields(abstract_state))
         items: dict[str, Any] = {
-            "state": ocp.args.StandardRestore(jax.tree.map(_with_sharding, abstract_state)),
+            "state": ocp.args.StandardRestore(target),
             "meta": ocp.args.JsonRestore(),
         }
         if data_iterator is not None:
@@ -155,7 +161,8 @@ class Checkpoints:
         step, restored = self._newest_readable(items)
         if restored is None:
             return None
-        return Restored(state=restored["state"], meta=restored["meta"], step=step)
+        state = dataclasses.replace(abstract_state, **restored["state"])
+        return Restored(state=state, meta=restored["meta"], step=step)
 
     def read_meta(self) -> tuple[dict[str, Any], int] | None:
         """Meta and step of the newest checkpoint whose meta can be read, without any array.
@@ -170,14 +177,6 @@ class Checkpoints:
         step, restored = self._newest_readable({"meta": ocp.args.JsonRestore()}, rename=False)
         return None if restored is None else (restored["meta"], step)
 
-    def latest_step(self) -> int | None:
-        """Step of the newest complete checkpoint, readable or not.
-
-        Returns:
-          The step, or ``None`` where there is no checkpoint.
-        """
-        return self._manager.latest_step()
-
     def wait(self) -> None:
         """Waits until the last save is complete on disk.
 
@@ -187,7 +186,7 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as error:  # whatever the background thread met: full disk, lost mount
-            raise _not_written(self._manager.directory, error) from error
+            raise self._not_written(error) from error
 
     def close(self) -> None:
         """Waits for the last save and stops the background threads.
@@ -219,6 +218,7 @@ class Checkpoints:
             try:
                 self._verify_files(step, tuple(items))
                 restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+                _check_step(restored.get("state"), step)
             except Exception as error:  # a damaged file may surface as anything
                 causes[step] = _cause(error)
                 where = self._manager.directory / str(step)
@@ -241,29 +241,46 @@ class Checkpoints:
         """Runs in Orbax' background thread, when all is written and before the final rename."""
         if not self._local:
             return  # a bucket has checksums of its own
-        for root in Path(self._manager.directory).glob(f"{self._saving}.*tmp*"):
-            files = [path for path in sorted(root.rglob("*")) if path.parent != root]
+        for root in self._unfinished():
             sums = {
-                path.relative_to(root).as_posix(): [path.stat().st_size, _crc32(path)]
-                for path in files
-                if path.is_file() and path.name != "commit_success.txt"
+                name: pair
+                for name, pair in file_sums(root).items()
+                if "/" in name and not name.endswith("commit_success.txt")
             }
-            (root / _FILES).write_text(json.dumps(sums, indent=1))
+            (root / _FILES).write_text(to_json(sums, indent=1))
 
     def _verify_files(self, step: int, items: tuple[str, ...]) -> None:
-        root = Path(self._manager.directory) / str(step)
-        if not self._local or not (root / _FILES).exists():
+        if not self._local:
             return
-        for name, (size, checksum) in json.loads((root / _FILES).read_text()).items():
-            path = root / name
-            if name.split("/")[0] not in items:
-                continue
-            if not path.exists():
-                raise CheckpointError(f"file {name} is missing")
-            if path.stat().st_size != size:
-                raise CheckpointError(f"file {name} has {path.stat().st_size} of {size} bytes")
-            if _crc32(path) != checksum:
-                raise CheckpointError(f"file {name} differs from what was written")
+        root = Path(self._manager.directory) / str(step)
+        try:
+            sums = json.loads((root / _FILES).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            sums = None
+        if not is_file_sums(sums):
+            raise CheckpointError(f"file {_FILES} is missing or damaged")
+        for item in items:
+            listed = {name: pair for name, pair in sums.items() if name.split("/")[0] == item}
+            problem = damage(root, listed) if listed else f"file {_FILES} lists nothing of {item}"
+            if problem is not None:
+                raise CheckpointError(problem)
+
+    def _unfinished(self) -> list[Path]:
+        """What there is of the checkpoint that is being saved, in its temporary folder."""
+        return list(Path(self._manager.directory).glob(f"{self._saving}.*tmp*"))
+
+    def _not_written(self, error: BaseException) -> CheckpointError:
+        """The one message for a save that failed; what there is of it goes, to free its space."""
+        if self._local and self._saving is not None:
+            for root in self._unfinished():
+                shutil.rmtree(root, ignore_errors=True)
+        full = is_disk_full(error)
+        reason = "the disk is full" if full else _cause(error)
+        remedy = "Free some space" if full else "Make the folder writable"
+        return CheckpointError(
+            f"A checkpoint could not be written to {self._manager.directory}: {reason}.\n"
+            f"  Earlier checkpoints are intact. {remedy}, then start the run again."
+        )
 
     def _set_aside(self, step: int) -> None:
         source = self._manager.directory / str(step)
@@ -285,24 +302,24 @@ def _checked_directory(directory: str | Path, read_only: bool) -> str:
         if not read_only:
             path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise ValueError(
-            f"directory must be a folder, got {path}, where a file is in the way.\n"
-            "  Choose another folder or move the file."
+        raise Refusal(
+            f"directory must be a folder, got {path}, where a file is in the way.",
+            "Choose another folder or move the file.",
         ) from None
     except OSError as error:
-        raise ValueError(
-            f"directory must be a folder that can be created, got {path}: {error.strerror}.\n"
-            "  Choose a folder that you may write to."
+        raise Refusal(
+            f"directory must be a folder that can be created, got {path}: {error.strerror}.",
+            "Choose a folder that you may write to.",
         ) from None
     if not path.is_dir():
-        raise ValueError(
-            f"directory must be an existing folder of checkpoints, got {path}.\n"
-            "  Train first, or name the folder of a run."
+        raise Refusal(
+            f"directory must be an existing folder of checkpoints, got {path}.",
+            "Train first, or name the folder of a run.",
         )
     if not read_only and not os.access(path, os.W_OK | os.X_OK):
-        raise ValueError(
-            f"directory must be writable, got {path}, which is not.\n"
-            "  Choose a folder that you may write to."
+        raise Refusal(
+            f"directory must be writable, got {path}, which is not.",
+            "Choose a folder that you may write to.",
         )
     return str(path)
 
@@ -314,19 +331,32 @@ def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _crc32(path: Path) -> int:
-    checksum = 0
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            checksum = zlib.crc32(chunk, checksum)
-    return checksum
+def _saved_fields(state: TrainState) -> dict[str, Any]:
+    """The fields of a state; one that is newer than old checkpoints and holds nothing is left out.
+
+    Orbax refuses a tree with another set of fields, even where the new one is empty.
+    """
+    return {
+        field.name: getattr(state, field.name)
+        for field in dataclasses.fields(state)
+        if field.default is dataclasses.MISSING or jax.tree.leaves(getattr(state, field.name))
+    }
+
+
+def _check_step(fields: Any, step: int) -> None:
+    if fields is not None and int(fields["step"]) != step:
+        raise CheckpointError(f"its folder says step {step} and its state {int(fields['step'])}")
 
 
 def _quiet_absl() -> None:
-    """Orbax logs about forty INFO lines per save to absl; a level chosen by the user stays."""
+    """Keeps Orbax' log from the console; a level chosen by the user stays.
+
+    It logs about forty lines per save, and every failure several times with its traceback, which
+    comes back as an exception from ``wait``.
+    """
     absl = logging.getLogger("absl")
     if absl.level == logging.NOTSET:
-        absl.setLevel(logging.WARNING)
+        absl.setLevel(logging.CRITICAL)
 
 
 def _cause(error: BaseException) -> str:
@@ -334,11 +364,3 @@ def _cause(error: BaseException) -> str:
         return str(error)
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:200]}"
-
-
-def _not_written(directory: Any, error: BaseException) -> CheckpointError:
-    return CheckpointError(
-        f"A checkpoint could not be written to {directory}: {_cause(error)}\n"
-        "  Earlier checkpoints are intact. Free some space or make the folder writable, then start "
-        "the run again."
-    )

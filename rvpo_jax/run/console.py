@@ -7,7 +7,9 @@ import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
+from rvpo_jax.rewards import assumed_channels
 from rvpo_jax.run.setup import Run
 from rvpo_jax.types import TrainState
 
@@ -39,7 +41,7 @@ def opening_lines(run: Run, state: TrainState, first: int) -> list[str]:
             "policy/loss stays near 0, since each batch is used once, by the policy that sampled "
             "it: the ratio is 1 and advantages sum to about 0. Watch the rewards."
         )
-    return lines
+    return [printable(line) for line in (*lines, *assumed_channels(task.reward_fns))]
 
 
 @contextlib.contextmanager
@@ -68,11 +70,11 @@ def progress(
 
         def line(step: int, metrics: Mapping[str, float]) -> None:
             if step % config.log.console_every == 0 or step + 1 == config.steps:
-                console.print(summary(step, metrics), highlight=False, soft_wrap=True)
+                console.print(summary(step, metrics), markup=False, highlight=False, soft_wrap=True)
 
         yield line
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as bars:
         bar = bars.add_task("training", total=config.steps, completed=first)
         yield lambda step, metrics: bars.update(

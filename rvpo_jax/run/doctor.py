@@ -51,15 +51,19 @@ def doctor(console: Console) -> int:
         import jax
 
         for device in jax.devices():
-            table.add_row("device", f"{device.platform}: {device.device_kind}", "")
+            table.add_row("device", escape(f"{device.platform}: {device.device_kind}"), "")
     except Exception as error:  # whatever a broken driver raises
         healthy = False
-        table.add_row("device", f"none: {str(error).splitlines()[0]}", "JAX_PLATFORMS=cpu runs")
+        table.add_row(
+            "device",
+            escape(f"none: {(str(error).splitlines() or [''])[0]}"),
+            "JAX_PLATFORMS=cpu runs",
+        )
     table.add_row("cores", str(os.cpu_count()), "")
     table.add_row("memory", _memory(), "")
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     hint = "" if cache else "JAX_COMPILATION_CACHE_DIR=DIR speeds up later starts"
-    table.add_row("compilation cache", cache or "off", hint)
+    table.add_row("compilation cache", escape(cache or "off"), hint)
     table.add_section()
     for module, (extra, purpose) in EXTRAS.items():
         found = importlib.util.find_spec(module) is not None

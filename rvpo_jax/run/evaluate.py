@@ -13,6 +13,7 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from scipy import stats
 
 from rvpo_jax.basics.refusals import Refusal
@@ -217,7 +218,7 @@ def evaluation_table(task: Task, evaluation: Evaluation, step: int) -> Table:
         mean = f"{evaluation.rewards[scored, index].mean():.3f}" if scored.any() else "-"
         mark = f"{channel.pass_at:g} of {channel.low:g}..{channel.high:g}"
         rate = rate_text(dataclasses.asdict(rates[channel.name]))
-        table.add_row(channel.name, channel.kind, mark, mean, rate)
+        table.add_row(Text(printable(channel.name, keep="")), channel.kind, mark, mean, rate)
     table.add_section()
     table.add_row(ALL_MET, "", "", "", rate_text(dataclasses.asdict(rates[ALL_MET])))
     return table
@@ -240,9 +241,9 @@ def show_samples(task: Task, evaluation: Evaluation, console: Console) -> None:
         )
         console.print(printable(text), markup=False, highlight=False)
         values = [
-            f"{name} {evaluation.rewards[index, place]:g}"
+            f"{printable(name, keep='')} {evaluation.rewards[index, place]:g}"
             for place, name in enumerate(task.channel_names)
             if evaluation.where[index, place]
         ]
         if values:
-            console.print("  ".join(values), style="bold", highlight=False)
+            console.print("  ".join(values), style="bold", markup=False, highlight=False)

@@ -52,12 +52,13 @@ Name                              Meaning, unit
 """
 
 import json
-import math
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+from rvpo_jax.basics.files import cannot_write, replacing, to_json
+from rvpo_jax.basics.refusals import Refusal
 
 
 class Sink(Protocol):
@@ -81,7 +82,7 @@ class MetricsWriter:
       resume_step: First step that this process will write. ``None`` starts a new file; a step
         keeps the lines before it and drops the rest, also a last line that was cut.
       header: What describes the run: config hash, git commit, package versions, devices. Written
-        once, as the first line; on resuming, the first line of the old file stays.
+        once, as the first line; on resuming, that of the old file stays, if it has one.
 
     Raises:
       ValueError: if a sink is unknown.
@@ -100,10 +101,10 @@ class MetricsWriter:
         workdir.mkdir(parents=True, exist_ok=True)
         self._sinks = [_make_sink(name, workdir) for name in sinks]
         self.path = workdir / "metrics.jsonl"
-        if resume_step is None or not self.path.exists():
-            _replace(self.path, [json.dumps({"header": _jsonable(dict(header or {}))})])
-        else:
-            truncate_jsonl(self.path, resume_step)
+        kept = [] if resume_step is None else _kept_lines(self.path, resume_step)
+        if not any("header" in row for _, row in kept[:1]):
+            kept.insert(0, (to_json({"header": header or {}}).encode(), {}))
+        _replace(self.path, kept)
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Appends the metrics of one step and hands them to the sinks.
@@ -144,11 +145,26 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     path = Path(path)
     path = path / "metrics.jsonl" if path.is_dir() else path
     if not path.exists():
-        raise ValueError(
-            f"path must be a metrics.jsonl or the folder of a run, got {path}.\n"
-            "  A run writes metrics.jsonl from its first step on."
+        raise Refusal(
+            f"path must be a metrics.jsonl or the folder of a run, got {path}.",
+            "A run writes metrics.jsonl from its first step on.",
         )
-    return [row for row in map(json.loads, _whole_lines(path)) if "step" in row]
+    return read_rows(path)
+
+
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """The lines that are JSON objects with a whole number ``step``, in their order.
+
+    Args:
+      path: A file written by ``append_jsonl``.
+
+    Returns:
+      The objects; none where there is no file.
+
+    Raises:
+      ValueError: if something is there and cannot be read.
+    """
+    return [row for _, row in _lines(Path(path)) if _has_step(row)]
 
 
 def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
@@ -157,15 +173,20 @@ def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
     Args:
       path: File to append to; created if absent.
       row: What JSON can hold, and NumPy or JAX arrays; a float that is not finite becomes null.
+
+    Raises:
+      WriteError: when the disk is full or the file cannot be written to, naming the path.
     """
-    # ASCII with escapes: a lone surrogate written by a policy has no UTF-8 form.
-    line = json.dumps(_jsonable(row), allow_nan=False)
-    with Path(path).open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    line = to_json(row)
+    try:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def truncate_jsonl(path: str | Path, resume_step: int) -> None:
-    """Drops the lines with ``step >= resume_step`` and a cut last line, all or nothing.
+    """Drops the lines with ``step >= resume_step`` and what is no line of ours, all or nothing.
 
     Args:
       path: A file written by ``append_jsonl``; nothing happens where it is absent.
@@ -173,39 +194,44 @@ def truncate_jsonl(path: str | Path, resume_step: int) -> None:
     """
     path = Path(path)
     if path.exists():
-        lines = _whole_lines(path)
-        _replace(path, [line for line in lines if json.loads(line).get("step", -1) < resume_step])
+        _replace(path, _kept_lines(path, resume_step))
 
 
-def _whole_lines(path: Path) -> list[str]:
+def _kept_lines(path: Path, resume_step: int) -> list[tuple[bytes, dict[str, Any]]]:
+    return [
+        (line, row)
+        for line, row in _lines(path)
+        if "step" not in row or (_has_step(row) and row["step"] < resume_step)
+    ]
+
+
+def _has_step(row: Mapping[str, Any]) -> bool:
+    return type(row.get("step")) is int
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """The lines that hold a JSON object: a killed process leaves at most its last one cut."""
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [line.decode("utf-8", errors="replace") for line in lines if _is_object(line)]
-
-
-def _is_object(line: bytes) -> bool:
+    if not path.exists():
+        return
     try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except OSError as error:
+        raise Refusal(
+            f"{path} must be a file that can be read, got: {error.strerror}.",
+            "Restore it, or move it out of the way.",
+        ) from None
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):  # cut, damaged, or nested without end
+            continue
+        if isinstance(row, dict):
+            yield line, row
 
 
-def _replace(path: Path, lines: list[str]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
-    if hasattr(value, "tolist"):  # NumPy and JAX, scalars too
-        return _jsonable(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _replace(path: Path, lines: Sequence[tuple[bytes, Any]]) -> None:
+    with replacing(path) as part:
+        part.write_bytes(b"".join(line + b"\n" for line, _ in lines))
 
 
 class _TensorBoard:
@@ -245,9 +271,9 @@ _SINKS: dict[str, type[_TensorBoard] | type[_WandB]] = {
 
 def _make_sink(name: str, workdir: Path) -> Sink:
     if name not in _SINKS:
-        raise ValueError(
-            f"log.sinks must name {' or '.join(_SINKS)}, got {name!r}.\n"
-            "  metrics.jsonl is always written and needs no sink."
+        raise Refusal(
+            f"log.sinks must name {' or '.join(_SINKS)}, got {name!r}.",
+            "metrics.jsonl is always written and needs no sink.",
         )
     try:
         return _SINKS[name](workdir)

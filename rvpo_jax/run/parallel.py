@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from rvpo_jax.basics.refusals import Refusal
+
 AXIS = "data"
 
 
@@ -31,9 +33,10 @@ def local_devices(num_devices: int | None = None) -> list[jax.Device]:
     if num_devices is None:
         return devices
     if num_devices > len(devices):
-        raise ValueError(
+        raise Refusal(
             f"parallel.num_devices must be at most {len(devices)}, the local devices, "
-            f"got {num_devices}.\n  Leave it out to use all of them."
+            f"got {num_devices}.",
+            "Leave it out to use all of them.",
         )
     return devices[:num_devices]
 
@@ -50,11 +53,10 @@ def check_divisible(num_prompts: int, num_devices: int, num_parts: int) -> None:
       ValueError: naming the numbers.
     """
     if num_prompts % (num_devices * num_parts):
-        raise ValueError(
+        raise Refusal(
             f"rollout.num_prompts = {num_prompts} must be divisible by {num_devices} device(s) "
-            f"times {num_parts} minibatch(es) = {num_devices * num_parts}.\n"
-            "  Groups never straddle devices: change rollout.num_prompts, or "
-            "parallel.num_devices."
+            f"times {num_parts} minibatch(es) = {num_devices * num_parts}.",
+            "Groups never straddle devices: change rollout.num_prompts, or parallel.num_devices.",
         )
 
 
@@ -97,9 +99,9 @@ def data_parallel(
     """
     if impl == "jit":
         if len(devices) > 1:
-            raise ValueError(
-                f"parallel.impl jit runs on one device, got {len(devices)}.\n"
-                "  Use pmap, or parallel.num_devices 1."
+            raise Refusal(
+                f"parallel.impl jit runs on one device, got {len(devices)}.",
+                "Use pmap, or parallel.num_devices 1.",
             )
         return jax.jit(function)
     bound = functools.partial(function, axis_name=AXIS)

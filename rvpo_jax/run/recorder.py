@@ -83,15 +83,11 @@ class Recorder(contextlib.ExitStack):
       workdir: its folder.
       console: where progress and the final table go.
       first: the step that this process starts at.
-      resumed: whether there was a checkpoint.
     """
 
-    def __init__(
-        self, run: Run, workdir: Path, console: Console, first: int, resumed: bool
-    ) -> None:
+    def __init__(self, run: Run, workdir: Path, console: Console, first: int) -> None:
         super().__init__()
-        self._run, self._workdir, self._console = run, workdir, console
-        self._first, self._resumed = first, resumed
+        self._run, self._workdir, self._console, self._first = run, workdir, console, first
         self._observe = make_observer(run.advantage, run.task.channels, run.config.log.audit_every)
 
     def __enter__(self) -> "Recorder":
@@ -104,7 +100,7 @@ class Recorder(contextlib.ExitStack):
             MetricsWriter(
                 self._workdir,
                 sinks=config.log.sinks,
-                resume_step=self._first if self._resumed else None,
+                resume_step=self._first or None,
                 header=run_header(config, self._run.policy.devices),
             )
         )

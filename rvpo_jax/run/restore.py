@@ -1,5 +1,6 @@
 """Where a run goes on: its newest checkpoint, for training and for a look at the policy."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,32 +12,45 @@ from rvpo_jax.config import Config
 from rvpo_jax.data import PromptStream
 from rvpo_jax.run import parallel
 from rvpo_jax.run.checkpoint import Checkpoints
+from rvpo_jax.run.resume import log_history, missing_records
 from rvpo_jax.run.setup import Run, Task, build_run
+from rvpo_jax.run.workdir import check_same_config
 from rvpo_jax.types import TrainState
+
+LOG = logging.getLogger(__name__)
 
 
 def start_or_resume(
-    run: Run, checkpoints: Checkpoints, stream: PromptStream
-) -> tuple[TrainState, bool]:
+    run: Run, workdir: Path, checkpoints: Checkpoints, stream: PromptStream
+) -> tuple[TrainState, dict[str, Any]]:
     """The state that training goes on from; the stream is moved to its position.
+
+    Warns of what the files of the folder lack of the steps before.
 
     Args:
       run: the run.
+      workdir: its folder.
       checkpoints: of its folder.
       stream: prompts of the run.
 
     Returns:
-      The state, on one device, and whether it comes from a checkpoint.
+      The state, on one device, and the meta of the checkpoints to come.
 
     Raises:
-      ValueError: if the rows have changed since the checkpoint.
+      ValueError: if the checkpoint belongs to another config or to other rows.
     """
-    state = run.initial_state()
+    state, config = run.initial_state(), run.config
     restored = checkpoints.restore_latest(state, stream.iterator)
-    if restored is None:
-        return state, False
-    _check_same_data(restored.meta, run.task, run.config)
-    return restored.state, True
+    found = None
+    if restored is not None:
+        state, found = restored.state, restored.meta
+        check_same_config(found["config"], config, workdir)
+        _check_same_data(found, run.task, config)
+    history = log_history(found, config, int(state.step))
+    for sentence in missing_records(workdir, history, int(state.step)):
+        LOG.warning("%s", sentence)
+    meta = {"config": config.to_dict(), "data": run.task.fingerprint, "log_history": history}
+    return state, meta
 
 
 def _check_same_data(meta: Mapping[str, Any], task: Task, config: Config) -> None:

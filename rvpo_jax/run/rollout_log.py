@@ -5,8 +5,6 @@
 
 import dataclasses
 import hashlib
-import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rvpo_jax.basics.checksums import CHECKSUM_KEY, header_checksum
+from rvpo_jax.basics.files import replacing, to_json
 from rvpo_jax.basics.rollout_format import FOLDER, METADATA_KEY, column_of
 from rvpo_jax.config import Channel
 
@@ -47,6 +47,9 @@ def write_rollouts(
 
     Returns:
       The path.
+
+    Raises:
+      WriteError: when the disk is full or the folder cannot be written to.
     """
     group_size = rewards.shape[1]
     count = rewards.shape[0] * group_size
@@ -68,13 +71,29 @@ def write_rollouts(
         "method": method,
         "risk_coef": risk_coef if np.isfinite(risk_coef) else "inf",
     }
-    table = pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(about).encode()})
+    table = pa.table(columns)
+    described = to_json(about).encode()
+    table = table.replace_schema_metadata(
+        {METADATA_KEY: described, CHECKSUM_KEY: header_checksum(described, table.schema, count)}
+    )
     path = workdir / FOLDER / f"{step:08d}.parquet"
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".part")
-    pq.write_table(table, part, compression="zstd")
-    os.replace(part, path)
+    with replacing(path) as part:
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(table, part, compression="zstd", write_page_checksum=True)
     return path
+
+
+def written_steps(workdir: Path) -> set[int]:
+    """The steps that have a file.
+
+    Args:
+      workdir: Folder of the run.
+
+    Returns:
+      The steps; none where there is no folder.
+    """
+    paths = (workdir / FOLDER).glob("*.parquet")
+    return {int(path.stem) for path in paths if path.stem.isdecimal()}
 
 
 def drop_rollouts(workdir: Path, resume_step: int) -> None:
@@ -85,8 +104,9 @@ def drop_rollouts(workdir: Path, resume_step: int) -> None:
       resume_step: First step that will be written.
     """
     for path in (workdir / FOLDER).glob("*.*"):
-        is_late = path.stem.isdigit() and int(path.stem) >= resume_step
-        if path.suffix == ".part" or (path.suffix == ".parquet" and is_late):
+        is_late = path.stem.isdecimal() and int(path.stem) >= resume_step
+        is_unfinished = ".part" in path.suffixes  # .part.parquet, of older versions .part
+        if is_unfinished or (path.suffix == ".parquet" and is_late):
             path.unlink()
 
 

@@ -15,15 +15,18 @@ import optax
 
 from rvpo_jax.config import AdvantageConfig, Channel, Config
 from rvpo_jax.data import drop_long, load_rows, split_held_out
-from rvpo_jax.data.tokenizer import ByteTokenizer, Tokenizer, pad_prompts
+from rvpo_jax.data.tokenizer import TOKENIZERS, ByteTokenizer, Tokenizer, pad_prompts
 from rvpo_jax.data.tool_task import PIECES, ToolTask
+from rvpo_jax.method.binding import pick
 from rvpo_jax.method.optim import make_optimizer
 from rvpo_jax.method.schedules import make_risk_schedule
 from rvpo_jax.method.step import init_state, make_train_step
 from rvpo_jax.models import build_model
 from rvpo_jax.rewards import EMBEDDED_REWARDS, RewardFn, Scores, channels_of, load_reward, score
 from rvpo_jax.run import parallel
+from rvpo_jax.run.check_rewards import dry_run
 from rvpo_jax.run.policy import Policy
+from rvpo_jax.run.sample_texts import spread
 from rvpo_jax.types import Advantages, Batch, Rollout, TrainState
 
 LOG = logging.getLogger(__name__)
@@ -151,9 +154,8 @@ def build_task(config: Config, data_dir: Path) -> Task:
 
 def _tokenizer(config: Config) -> Tokenizer:
     """The user's, else bytes; with whole words as tokens for the embedded task."""
-    if config.model.tokenizer is not None:
-        return config.model.tokenizer()
-    return ByteTokenizer(PIECES if config.data.source == "embedded" else ())
+    make = pick(config.model.tokenizer, TOKENIZERS, "model.tokenizer")
+    return make(PIECES) if make is ByteTokenizer and config.data.source == "embedded" else make()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,6 +177,19 @@ class Run:
     policy: Policy
     optimizer: optax.GradientTransformation
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Advantages, dict[str, Any]]]
+
+    def try_rewards(self) -> None:
+        """Calls the reward functions once on sample texts, so that a bad one shows in a second.
+
+        Raises:
+          RewardError: naming the function that cannot be used.
+        """
+        task, embedded = self.task, self.config.data.source == "embedded"
+        tried = dry_run(
+            task.reward_fns, spread(task.train), on_error=task.on_reward_error, embedded=embedded
+        )
+        for sentence in tried.warnings:
+            LOG.warning(sentence)
 
     def initial_params(self) -> Any:
         """Parameters at step 0: the warm start or random ones, the same for the same config."""

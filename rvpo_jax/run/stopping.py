@@ -23,6 +23,22 @@ class Stopped(Failure):
     """The run was asked to stop, and has saved its state."""
 
 
+def stopped(done: int, steps: int) -> Stopped:
+    """The error that ends a run which was asked to stop.
+
+    Args:
+      done: rollout batches that are trained on and saved.
+      steps: of the run.
+
+    Returns:
+      The error to raise.
+    """
+    return Stopped(
+        f"Stopped after step {done} of {steps}; the state is saved.\n"
+        "  The same command goes on from there."
+    )
+
+
 class StopRequests:
     """What has been asked so far.
 

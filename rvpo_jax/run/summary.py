@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from rvpo_jax.basics.files import replacing
 from rvpo_jax.basics.intervals import rate_text
 from rvpo_jax.basics.palette import COLORS
+from rvpo_jax.basics.text import printable
 
 
 def rate_table(start: Mapping[str, Any], end: Mapping[str, Any], channels: Sequence[str]) -> Table:
@@ -39,9 +41,9 @@ def rate_table(start: Mapping[str, Any], end: Mapping[str, Any], channels: Seque
         if name not in channels:
             table.add_section()
         before = start["rates"][name]
-        label = f"{name}  <- worst" if name == worst else name
+        label = printable(name, keep="") + ("  <- worst" if name == worst else "")
         change = "" if not rate["count"] else f"{rate['rate'] - before['rate']:+.1%}"
-        table.add_row(label, rate_text(before), rate_text(rate), change)
+        table.add_row(Text(label), rate_text(before), rate_text(rate), change)
     return table
 
 

@@ -3,23 +3,68 @@
 import contextlib
 import hashlib
 import json
+import logging
+import os
 import platform
+import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
+from filelock import FileLock, Timeout
 
+from rvpo_jax.basics.files import to_json, write_text
+from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
+from rvpo_jax.run.checkpoint import Checkpoints
 
+_LOG = logging.getLogger(__name__)
 # Fields that may differ between a run and its continuation: they change no number of the training.
 HARMLESS = ("steps", "log.", "checkpoint.", "eval.", "parallel.", "data.reward_threads")
 
 
+@contextlib.contextmanager
+def lock_workdir(workdir: Path) -> Iterator[None]:
+    """Keeps other processes from training in the same folder; created if absent.
+
+    The kernel holds the lock, so it goes with its process, however that ends. Reading commands do
+    not ask for it.
+
+    Args:
+      workdir: Folder of the run.
+
+    Yields:
+      None; the lock is held until the block ends.
+
+    Raises:
+      ValueError: if another process, which is named, trains there, or the folder cannot be used.
+    """
+    _make_writable(workdir)
+    lock = FileLock(workdir / ".lock")
+    holder = workdir / ".lock.json"  # beside: filelock may empty the locked file when it opens it
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise Refusal(
+            f"workdir {workdir} is in use by {_holder(holder)}.",
+            "Wait until it has ended, or choose another --workdir.",
+        ) from None
+    try:
+        write_text(holder, to_json({"process": os.getpid(), "host": socket.gethostname()}))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
 def check_workdir(config: Config, workdir: Path) -> None:
     """Refuses a folder that cannot be used, or that holds a run with another config.
+
+    Where config.json is absent beside checkpoints, the config inside the newest one counts.
 
     Args:
       config: the run.
@@ -27,35 +72,65 @@ def check_workdir(config: Config, workdir: Path) -> None:
 
     Raises:
       ValueError: naming the folder or the differing fields.
+      CheckpointError: if config.json is absent and no checkpoint can be read.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / ".write_test"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(
-            f"workdir must be a folder that can be written to, got {workdir}: {error.strerror}.\n"
-            "  Choose another --workdir."
-        ) from None
+    _make_writable(workdir)
     path = workdir / "config.json"
-    if not path.exists():
+    if path.exists():
+        check_same_config(read_config(path), config, workdir)
         return
-    try:
-        stored = json.loads(path.read_text())
-    except ValueError:
-        raise ValueError(
-            f"{path} is not valid JSON.\n  Restore it, or choose another --workdir."
-        ) from None
-    # A field that is newer than the stored run had its default there.
+    stored = _config_of_checkpoints(workdir)
+    if stored is not None:
+        check_same_config(stored, config, workdir)
+        _LOG.warning("%s is missing; the config in the newest checkpoint is the same.", path)
+
+
+def check_same_config(stored: Mapping[str, Any], config: Config, workdir: Path) -> None:
+    """Refuses to go on with a run that has another config.
+
+    Args:
+      stored: fields of the run in the folder; one that it lacks had today's default.
+      config: of this command.
+      workdir: the folder, for the message.
+
+    Raises:
+      ValueError: naming the differing fields.
+    """
     lines = differing_fields(_filled(stored, Config().to_dict()), config.to_dict())
     if lines:
-        raise ValueError(
+        listed = "\n    ".join(map(printable, lines))
+        raise Refusal(
             f"workdir {workdir} holds a run with another config; differing fields "
-            "(there -> here):\n    "
-            + "\n    ".join(lines)
-            + "\n  Choose another --workdir, or give the same values."
+            f"(there -> here):\n    {listed}",
+            "Choose another --workdir, or give the same values.",
         )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The fields in a config.json.
+
+    Args:
+      path: the file.
+
+    Returns:
+      Nested dictionaries; no field is checked.
+
+    Raises:
+      ValueError: if it is no file that can be read, or holds no JSON object.
+    """
+    try:
+        stored = json.loads(path.read_bytes())
+        problem = f"which holds {printable(f'{stored!r:.60}')}"
+    except OSError as error:
+        stored, problem = None, f"which cannot be read: {error.strerror}"
+    except (ValueError, RecursionError):
+        stored, problem = None, "which is not valid JSON"
+    if not isinstance(stored, dict):
+        raise Refusal(
+            f"config.json must be a file with the fields of a run, got {path}, {problem}.",
+            "Restore it, remove it (its checkpoints have a copy), or choose another --workdir.",
+        )
+    return stored
 
 
 def write_config(config: Config, workdir: Path) -> None:
@@ -64,10 +139,11 @@ def write_config(config: Config, workdir: Path) -> None:
     Args:
       config: the run.
       workdir: its folder.
+
+    Raises:
+      WriteError: when it could not be written.
     """
-    part = workdir / "config.json.part"
-    part.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    part.replace(workdir / "config.json")
+    write_text(workdir / "config.json", to_json(config.to_dict(), indent=2) + "\n")
 
 
 def differing_fields(stored: Mapping, current: Mapping, prefix: str = "") -> list[str]:
@@ -85,6 +161,8 @@ def differing_fields(stored: Mapping, current: Mapping, prefix: str = "") -> lis
     ['seed: 0 -> 1']
     """
     lines = []
+    if prefix == "loss.":
+        stored, current = _spelled_out(stored), _spelled_out(current)
     for name in sorted({*stored, *current}):
         path = f"{prefix}{name}"
         old, new = stored.get(name), current.get(name)
@@ -93,6 +171,15 @@ def differing_fields(stored: Mapping, current: Mapping, prefix: str = "") -> lis
         elif old != new and not path.startswith(HARMLESS):
             lines.append(f"{path}: {old} -> {new}")
     return lines
+
+
+def _spelled_out(loss: Mapping) -> dict[str, Any]:
+    """The loss with what None means, which older runs stored by name."""
+    loss = {"objective": "clipped", **loss}
+    if loss["objective"] == "clipped":
+        for name in ("denominator", "ratio_level"):
+            loss[name] = loss.get(name) or "token"
+    return loss
 
 
 def _filled(stored: Mapping, defaults: Mapping) -> dict[str, Any]:
@@ -131,3 +218,34 @@ def _git_commit() -> str | None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
         return done.stdout.strip() or None
     return None
+
+
+def _make_writable(workdir: Path) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / ".write_test"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise Refusal(
+            f"workdir must be a folder that can be written to, got {workdir}: {error.strerror}.",
+            "Choose another --workdir.",
+        ) from None
+
+
+def _config_of_checkpoints(workdir: Path) -> dict[str, Any] | None:
+    folder = workdir / "checkpoints"
+    if not folder.is_dir():
+        return None
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        found = checkpoints.read_meta()
+    return None if found is None else found[0].get("config")
+
+
+def _holder(path: Path) -> str:
+    """Who holds the lock, as far as its note tells."""
+    try:
+        note = json.loads(path.read_bytes())
+        return f"process {int(note['process'])} on host {printable(note['host'], keep='')}"
+    except (OSError, ValueError, RecursionError, TypeError, LookupError):
+        return "another process"

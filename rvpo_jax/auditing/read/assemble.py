@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rvpo_jax.auditing.read.absent_steps import absent_step_notes
 from rvpo_jax.auditing.read.channels import make_channels
 from rvpo_jax.auditing.read.files import Found, find_parts, step_in_name
 from rvpo_jax.auditing.read.formats import (
@@ -87,6 +88,7 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
             *lost,
             *run_notes,
             *step_notes,
+            *absent_step_notes(rows.step, source, layout.format == "rvpo"),
             *reward_notes,
             *channel_notes,
             *grouping_notes,

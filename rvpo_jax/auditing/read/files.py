@@ -105,7 +105,9 @@ def step_in_name(format: str, name: str) -> int | None:
 def _files_in(folder: Path, format: str) -> tuple[list[Path], list[Note]]:
     """The files of a folder that make up one log."""
     folder = _log_folder(folder, format)
-    files = sorted((path for path in folder.iterdir() if path.is_file()), key=_natural)
+    # A hidden file is one that a run is writing just now.
+    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+    files = sorted((path for path in visible if path.is_file()), key=_natural)
     known = [path for path in files if _suffix(path)]
     for name in UNMISTAKABLE if format == "auto" else (format,):
         named = [path for path in known if name in FILE_NAMES and _is_named(name, path)]

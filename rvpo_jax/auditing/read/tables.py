@@ -12,6 +12,7 @@ import pyarrow.parquet
 from rvpo_jax.auditing.read.log import Tally, shown
 from rvpo_jax.auditing.read.parts import CHUNK_ROWS, NESTED, Chunk, Kind, Row
 from rvpo_jax.auditing.read.values import is_number_type, to_list
+from rvpo_jax.basics.checksums import CHECKSUM_KEY, header_checksum
 from rvpo_jax.basics.rollout_format import METADATA_KEY
 
 ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError)
@@ -21,7 +22,7 @@ class ParquetPart:
     """A Parquet file, read a chunk at a time and only the columns that are wanted.
 
     Raises:
-      OSError or pyarrow.ArrowException: if the file has no readable footer.
+      OSError, ValueError or pyarrow.ArrowException: if the file has no readable footer.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,6 +33,7 @@ class ParquetPart:
             self._group_rows = [
                 file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)
             ]
+            _check_header(self._schema, sum(self._group_rows))
 
     def metadata(self) -> dict[str, Any]:
         """What a run of ours says about itself; empty for other files."""
@@ -54,6 +56,8 @@ class ParquetPart:
                 for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
                     yield _chunk(batch, first)
                     first += batch.num_rows
+            if first != sum(self._group_rows):  # a damaged page may end the reading without a word
+                raise ValueError(f"the file has {sum(self._group_rows)} rows")
         except ARROW_ERRORS as error:
             problem = shown(str(error).split("\n")[0].rstrip("."))
             tally.add("cut_file", f"{shown(self.name)} after row {first}: {problem}")
@@ -114,6 +118,15 @@ class TablePart:
         names = _top_columns(self._table.schema, columns)
         table = self._table.select(list(map(self._table.schema.names.index, names)))
         yield from _pick(iter(table.to_batches()), np.asarray(places, np.int64))
+
+
+def _check_header(schema: pa.Schema, num_rows: int) -> None:
+    """Raises where a run of ours left a checksum of the header that no longer fits."""
+    known = schema.metadata or {}
+    if CHECKSUM_KEY in known:
+        described = known.get(METADATA_KEY, b"")
+        if known[CHECKSUM_KEY] != header_checksum(described, schema, num_rows):
+            raise ValueError("its header differs from what was written")
 
 
 def _metadata(schema: pa.Schema) -> dict[str, Any]:

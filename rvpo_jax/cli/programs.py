@@ -1,0 +1,158 @@
+"""What each command does; what it needs is imported when it runs. Each returns the exit code."""
+
+import dataclasses
+import subprocess
+import sys
+
+from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.basics.text import printable
+from rvpo_jax.cli.commands import Audit, CheckRewards, Doctor, Eval, Figure, Sample, Train
+
+
+def run_train(command: Train) -> int:
+    """Trains, or resumes."""
+    from rvpo_jax.train import train
+
+    train(command.run, command.workdir)
+    return 0
+
+
+def run_eval(command: Eval) -> int:
+    """Prints the pass rates of a run."""
+    from rich.console import Console
+
+    from rvpo_jax.run.evaluate import evaluate_held_out, evaluation_table
+    from rvpo_jax.run.restore import restore_run
+    from rvpo_jax.run.stored import stored_config, with_rewards
+
+    _check_positive("--num-prompts", command.num_prompts)
+    _check_temperature(command.temperature)
+    config = stored_config(command.workdir)
+    config = with_rewards(config, command.workdir, command.rewards, command.trust)
+    run, params, step = restore_run(config, command.workdir)
+    evaluation = evaluate_held_out(
+        run, params, command.num_prompts, temperature=command.temperature
+    )
+    Console().print(evaluation_table(run.task, evaluation, step))
+    return 0
+
+
+def run_sample(command: Sample) -> int:
+    """Prints completions of a run."""
+    from rich.console import Console
+
+    from rvpo_jax.run.evaluate import evaluate_held_out, sample_prompt, show_samples
+    from rvpo_jax.run.restore import restore_run
+    from rvpo_jax.run.stored import stored_config, with_rewards, without_rewards
+
+    _check_positive("--num", command.num)
+    _check_temperature(command.temperature)
+    config = stored_config(command.workdir)
+    if command.prompt is None:
+        config = with_rewards(config, command.workdir, command.rewards, command.trust)
+        run, params, _ = restore_run(config, command.workdir)
+        evaluation = evaluate_held_out(run, params, command.num, temperature=command.temperature)
+    else:
+        run, params, _ = restore_run(without_rewards(config), command.workdir)
+        evaluation = sample_prompt(
+            run, params, command.prompt, command.num, temperature=command.temperature
+        )
+    show_samples(run.task, evaluation, Console())
+    return 0
+
+
+def _check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise Refusal(f"{name} must be >= 1, got {value}.", "Give a positive number.")
+
+
+def _check_temperature(value: float | None) -> None:
+    if value is not None and not 0 <= value < float("inf"):
+        raise Refusal(f"--temperature must be >= 0, got {value}.", "0 is greedy, 1 as trained.")
+
+
+def run_audit(command: Audit) -> int:
+    """Prints and writes an audit."""
+    from rich.console import Console
+
+    from rvpo_jax.auditing import (
+        ReadOptions,
+        audit,
+        audit_folder,
+        check_condition,
+        show_audit,
+        source_id,
+    )
+
+    if not 1 <= len(command.logs) <= 2:
+        raise Refusal(
+            f"rvpo audit takes one or two logs, got {len(command.logs)}.",
+            "A log is a run folder, a file, or a folder of files: rvpo audit runs/a",
+        )
+    out = audit_folder(command.logs, command.out, force=command.force)
+    shared = {field.name for field in dataclasses.fields(ReadOptions)}
+    options = ReadOptions(
+        **{name: value for name, value in vars(command).items() if name in shared},
+        pass_at=dict(_pass_mark(text) for text in command.pass_),
+        constraints=command.constraint,
+    )
+    result = audit(
+        *command.logs,
+        options=options,
+        risk_coef=command.risk_coef,
+        what_if=command.what_if,
+        redact=command.redact,
+    )
+    held = [check_condition(condition, result.report) for condition in command.fail_on]
+    show_audit(result.report, Console())
+    report = {**result.report, "source_id": source_id(command.logs)}
+    for path in dataclasses.replace(result, report=report).save(out):
+        print(f"wrote {printable(path)}")
+    failures = [sentence for sentence in held if sentence is not None]
+    for sentence in failures:
+        print(f"fail-on {printable(sentence)}")
+    return 1 if failures else 0
+
+
+def _pass_mark(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    name = name.removesuffix(">").strip()
+    try:
+        return name, float(value if name else "")
+    except ValueError:
+        raise Refusal(
+            f"--pass must read 'CHANNEL>=VALUE', got {text!r}.",
+            "For example --pass 'safety>=1', in quotes (a shell reads > as a redirection), or "
+            "safety=1.",
+        ) from None
+
+
+def run_check_rewards(command: CheckRewards) -> int:
+    """Tries reward functions on sample texts."""
+    from rich.console import Console
+
+    from rvpo_jax.run.check_rewards import check_rewards
+
+    return check_rewards(command.data, Console())
+
+
+def run_figure(command: Figure) -> int:
+    """Runs an experiment's script."""
+    script = command.root / command.name / "run.py"
+    if not script.is_file():
+        known = sorted(path.parent.name for path in command.root.glob("*/run.py"))
+        raise Refusal(
+            f"there is no experiment {command.name} in {command.root}.",
+            f"There are: {', '.join(known)}." if known else "Name the folder with --root.",
+        )
+    flags = [f"--{name}" for name in ("smoke", "check") if getattr(command, name)]
+    return 1 if subprocess.run([sys.executable, str(script), *flags], check=False).returncode else 0
+
+
+def run_doctor(command: Doctor) -> int:
+    """Prints what this machine has."""
+    from rich.console import Console
+
+    from rvpo_jax.run.doctor import doctor
+
+    return doctor(Console())

@@ -1,0 +1,152 @@
+"""A run: the policy, its data, what is sampled, evaluated, saved and logged."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from rvpo_jax.basics.bounds import Bound, Checked, OneOf
+from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.config.bounds import OrOff, Positive
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig(Checked, section="model"):
+    """The policy: a named size and how it is computed."""
+
+    preset: Annotated[str | Callable[..., Any], OneOf("rvpo_jax.models.presets:PRESETS")] = "tiny"
+    """Size. In Python also a function vocab_size -> rvpo_jax.models.Model."""
+    tokenizer: Annotated[str | Callable[..., Any], OneOf("rvpo_jax.data.tokenizer:TOKENIZERS")] = (
+        "bytes"
+    )
+    """bytes: UTF-8 bytes, and whole words of the embedded task. In Python also a function () ->
+    rvpo_jax.data.tokenizer.Tokenizer."""
+    init: Literal["auto", "warm", "leaky", "random"] = "auto"
+    """Parameters at step 0: warm (the shipped start of the embedded task; it leaks the secret in 4
+    of 10 answers), leaky (another one: 7 of 10), random, or auto: warm for the embedded task and
+    random for other data."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the matrix products; parameters, logprobs and losses stay float32."""
+    remat: bool = False
+    """Recompute each layer in the backward pass: less memory, about a third more time."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RolloutConfig(Checked, section="rollout"):
+    """What is sampled each step."""
+
+    num_prompts: Annotated[int, Positive] = 16
+    """B: prompts per step, over all devices."""
+    group_size: Annotated[
+        int, Bound(ge=2, hint="A group needs two completions to be standardised.")
+    ] = 8
+    """G: completions per prompt, at least 2."""
+    max_prompt_tokens: Annotated[int | None, Positive] = None
+    """P: longer prompts are dropped and counted; None: 128 for the embedded task, else 4096."""
+    max_completion_tokens: Annotated[int, Positive] = 48
+    """C: a completion is cut here when it has not ended."""
+    temperature: Annotated[float, Positive] = 1.0
+    """Logits are divided by it, when sampling and when logprobs are computed; > 0."""
+    top_k: Annotated[int, OrOff] = 0
+    """Sample from the k most likely tokens; 0: all."""
+    top_p: Annotated[float, Bound(gt=0, le=1, hint="1 is off.")] = 1.0
+    """Sample from the smallest set of tokens with at least this probability; 1: all."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig(Checked, section="data"):
+    """Where prompts come from and which rewards judge the completions."""
+
+    source: str = "embedded"
+    """embedded: the built-in tool-calling task; else a .jsonl or .parquet file of your rows."""
+    rewards: tuple[str | Callable[..., Any], ...] = ()
+    """Reward functions by name, or FILE.py:FUNCTION; empty: those of the embedded task.
+    In Python also the functions themselves."""
+    prompt_column: str = "prompt"
+    """Column with the prompt: a text or a list of {role, content} messages."""
+    eval_frac: Annotated[
+        float, Bound(gt=0, lt=1, hint="0.1 keeps a tenth of the rows for evaluation.")
+    ] = 0.1
+    """Share of a file's rows that is held out for evaluation."""
+    on_reward_error: Literal["raise", "skip"] = "raise"
+    """A reward function that raises: stop the run, or count the completion as not scored."""
+    reward_threads: Annotated[int, Positive] = 4
+    """Reward functions that run at the same time."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.source, os.PathLike):
+            object.__setattr__(self, "source", os.fspath(self.source))
+        super().__post_init__()
+        if self.source != "embedded" and not self.rewards:
+            raise Refusal(
+                f"data.rewards must name the reward functions for data.source {self.source}.",
+                "For ToolRL's rules: --data.rewards toolrl_format toolrl_correctness.",
+            )
+        twice = [name for name in self.rewards if self.rewards.count(name) > 1]
+        if twice:
+            raise Refusal(
+                f"data.rewards has a name twice: {', '.join(map(str, self.rewards))}.",
+                "Each reward function is one channel.",
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalConfig(Checked, section="eval"):
+    """Evaluation on held-out prompts, one sampled completion each."""
+
+    num_prompts: Annotated[int, Positive] = 256
+    """Held-out prompts per evaluation."""
+    every: Annotated[int, OrOff] = 0
+    """Steps between evaluations; 0: only at the start and at the end."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig(Checked, section="checkpoint"):
+    """When the state is saved."""
+
+    every: Annotated[int, Positive] = 50
+    """Steps between checkpoints; the last step is always saved."""
+    keep: Annotated[int, Positive] = 2
+    """Newest checkpoints that are kept."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogConfig(Checked, section="log"):
+    """What is written beside metrics.jsonl, which is always written."""
+
+    every: Annotated[int, Positive] = 1
+    """Steps between lines of metrics.jsonl."""
+    console_every: Annotated[int, Positive] = 10
+    """Steps between lines on a console that is not a terminal."""
+    samples_every: Annotated[int, OrOff] = 50
+    """Steps between entries of samples.jsonl; 0: none."""
+    num_samples: Annotated[int, OrOff] = 4
+    """Completions per entry of samples.jsonl."""
+    rollouts: Literal["texts", "rewards", "none"] = "texts"
+    """rollouts/, a Parquet file per step with every completion, its rewards and its advantage:
+    with the texts, without them, or not at all."""
+    audit: bool = True
+    """Write audit.html and audit.json at the end of the run; they read rollouts/."""
+    audit_every: Annotated[int, OrOff] = 10
+    """Steps between comparisons with other rules (audit/quiet_failures/<rule>) in metrics.jsonl;
+    0: none."""
+    sinks: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Further sinks of the metrics; they need the extra rvpo-jax[log]."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rollouts == "none" and self.audit:
+            raise Refusal(
+                "log.audit reads the files that log.rollouts none leaves out.",
+                "Give log.rollouts texts or rewards, or turn log.audit off.",
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ParallelConfig(Checked, section="parallel"):
+    """How the step runs on several devices."""
+
+    impl: Literal["pmap", "shard_map", "jit"] = "pmap"
+    """pmap or shard_map over all local devices; jit: one device."""
+    num_devices: Annotated[int | None, Positive] = None
+    """Local devices to use; None: all of them."""
