@@ -256,7 +256,7 @@ def renamed(report):
     """The report of a package in which every rule has another label and color."""
     colors = ("#111111", "#222222", "#333333", "#444444", "#555555")
     rules = [
-        rule | {"label": f"rule {place} (X)", "color": color}
+        rule | {"label": f"r{place} (X)", "color": color}
         for place, (rule, color) in enumerate(zip(report["rules"], colors, strict=True))
     ]
     return report | {"rules": rules}
@@ -272,7 +272,7 @@ def test_labels_and_colors_of_rules_are_those_of_the_report(without_pictures):
         assert bars[rule["label"]] == matplotlib.colors.to_rgba(rule["color"])
     page = render_page(report)
     for method in ("gdpo", "grpo", "hard_min"):
-        assert f'<option value="{method}">rule {places[method]} (X)</option>' in page
+        assert f'<option value="{method}">r{places[method]} (X)</option>' in page
 
 
 def test_the_terminal_heads_a_column_with_the_rules_label_or_its_k(capsys):
@@ -283,4 +283,4 @@ def test_the_terminal_heads_a_column_with_the_rules_label_or_its_k(capsys):
         for line in capsys.readouterr().out.splitlines()
         if "failures" in line and "k=1" in line
     ]
-    assert heads.split() == "channel failures logged* rule 1 rule 2 k=1 rule 4".split()
+    assert heads.split() == "channel failures logged* r1 r2 k=1 r4".split()

@@ -48,6 +48,8 @@ def test_a_new_method_is_known_by_its_record_alone(monkeypatch):
     assert (rule.name, rule.label, rule.color) == ("median:k=3", "median, k = 3", "#123456")
     assert rule.risk_coef == 3.0
     assert rule.whitened and not rule.by_group
+    played = replay.replay(ragged_log(), [rule], 1.0)
+    np.testing.assert_array_equal(np.isfinite(played.advantages[rule.name]), played.usable)
     with pytest.raises(ValueError, match="median.*with :k=NUMBER after .*median"):
         rules.parse_rule("unheard of")
 

@@ -95,10 +95,10 @@ def _quiet_table(report: Mapping[str, Any]) -> Table:
 
 
 def _short(rule: Mapping[str, Any]) -> str:
-    """The head of a column: "sum", "k=1"; what a name in brackets adds is left out."""
+    """The head of a column: "k=1", else the shorter of label (without brackets) and name."""
     if rule["method"] is None or rule["risk_coef"] is not None:
         return rule["name"].removeprefix("rvpo:")
-    return rule["label"].partition(" (")[0]
+    return min(rule["label"].partition(" (")[0], rule["name"], key=len)
 
 
 def _comparison_table(comparison: Mapping[str, Any]) -> Table:
