@@ -10,6 +10,8 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from rvpo_jax.auditing import audit
+from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
 from rvpo_jax.data import PromptStream
 from rvpo_jax.method.sampling import prompt_keys
@@ -80,6 +82,8 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                 checkpoints.wait()
                 record.evaluation(int(state.step), state.params)
         record.finish()
+        if config.log.audit:
+            _audit(workdir, console)
     return state
 
 
@@ -123,6 +127,16 @@ def make_batch(rollout: Rollout, rewards: Any, where: Any) -> Batch:
         rewards=rewards.reshape(groups),
         where=where.reshape(groups),
     )
+
+
+def _audit(workdir: Path, console: Console) -> None:
+    """What the mean hid in this run: the sentences, and the page beside its files."""
+    result = audit(workdir)
+    _, page = result.save(workdir)
+    for sentence in result.report["sentences"]:
+        text = printable(f"{sentence['level']:<8} {sentence['topic']}: {sentence['text']}")
+        console.print(text, markup=False, highlight=False)
+    console.print(f"audit: {page}", markup=False, highlight=False)
 
 
 def _reference(run: Run) -> Any:

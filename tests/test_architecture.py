@@ -28,7 +28,7 @@ ROOMS = {
     "method": ("basics", "config", "types"),
     "aggregators": ("method",),
     **dict.fromkeys(WORLDS, PURE),
-    "run": (*PURE, *WORLDS, "auditing"),
+    "run": (*PURE, *WORLDS),
     # Of the method only what a replay needs.
     "auditing": ("basics", "config", "method.counterfactual", "method.aggregators"),
     "train": (*PURE, *WORLDS, "run", "auditing"),
@@ -58,10 +58,8 @@ DEVICE_OWNER = "run.parallel"
 MAX_FILE = 400
 MAX_FUNCTION = 40  # lines of its own: without signature, docstring and functions inside it
 # Longer today, and how long: the aim is an empty table. An entry that is no longer needed fails.
-LONG_FILES = {"rvpo_jax/method/losses.py": 409}
-LONG_FUNCTIONS = {
-    "rvpo_jax/method/advantages.py:compute_advantages": 47,
-}
+LONG_FILES: dict[str, int] = {}
+LONG_FUNCTIONS: dict[str, int] = {}
 
 
 def module_files():

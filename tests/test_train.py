@@ -251,8 +251,9 @@ def test_a_request_during_start_up_is_answered_and_a_second_one_ends_the_process
         wait_for(process, "stopping as soon as the compiler returns")
         process.send_signal(number)
         output = process.stdout.read()
-    assert process.returncode == 1
-    assert "ended at once" in output or "interrupted" in output
+    # The second one may come when the first has taken the process out of our hands already.
+    assert process.returncode in (1, -number)
+    assert "ended at once" in output or "interrupted" in output or process.returncode == -number
     assert "Traceback" not in output
     assert not (tmp_path / "metrics.jsonl").exists() or read_metrics(tmp_path) == []
 

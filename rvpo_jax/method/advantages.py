@@ -93,24 +93,13 @@ def compute_advantages(
     shifted, lowest = _shift(raw, mask)
 
     scores, live = standardize(shifted, mask, ddof=config.ddof, eps=config.eps)
-    counted = mask & live[:, None, :] if config.dead_channels == "drop" else mask
-    available = {
-        "rewards": jnp.where(mask, jnp.asarray(raw, jnp.float32), 0.0),
-        "shifted": shifted,
-        "lowest": lowest,
-        "where": counted,
-        "scored": mask,
-        "live": live,
+    available = _available(config, raw, shifted, lowest, mask, live) | {
         "levels": None if channels is None else _levels(shifted, lowest, mask, channels),
-        "weights": _checked_weights(config, raw.shape[-1]),
         "lengths": None if lengths is None else jnp.asarray(lengths, jnp.float32),
         "step": step,
-        "risk_coef": config.risk_coef if risk_coef is None else risk_coef,
-        "variance_coef": config.variance_coef,
-        "level_coef": config.level_coef,
-        "ddof": config.ddof,
-        "eps": config.eps,
     }
+    if risk_coef is not None:
+        available["risk_coef"] = risk_coef
     method = method_of(config.method, METHODS)
     if rule_state is None:
         rule_state = init_rule(method, raw.shape[-1])
@@ -218,6 +207,25 @@ def _shift(rewards: Any, mask: Any) -> tuple[jax.Array, jax.Array]:
     low = xp.where(xp.isfinite(low), low, 0.0)
     shifted = xp.where(mask, rewards - low, 0.0)
     return jnp.asarray(shifted, jnp.float32), jnp.asarray(low, jnp.float32)
+
+
+def _available(
+    config: AdvantageConfig, raw: Any, shifted: jax.Array, lowest: jax.Array, mask: Any, live: Any
+) -> dict[str, Any]:
+    """What a rule may name of the batch and of the config."""
+    return {
+        "rewards": jnp.where(mask, jnp.asarray(raw, jnp.float32), 0.0),
+        "shifted": shifted,
+        "lowest": lowest,
+        "where": mask & live[:, None, :] if config.dead_channels == "drop" else mask,
+        "scored": mask,
+        "live": live,
+        "weights": _checked_weights(config, raw.shape[-1]),
+        **{name: getattr(config, name) for name in COEFFICIENTS},
+    }
+
+
+COEFFICIENTS = ("risk_coef", "variance_coef", "level_coef", "ddof", "eps")
 
 
 def _checked_weights(config: AdvantageConfig, num_channels: int) -> jax.Array | None:

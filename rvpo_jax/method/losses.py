@@ -15,8 +15,7 @@ import jax.numpy as jnp
 
 from rvpo_jax.method.binding import bind, pick
 
-# exp(20) is far outside every clip range, and squared it still fits float32.
-MAX_LOG_RATIO = 20.0
+MAX_LOG_RATIO = 20.0  # exp(20) is outside every clip range, and squared it still fits float32
 
 
 def token_logprobs(logits: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -245,7 +244,7 @@ def per_sequence(completion_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     """
     weights = completion_mask.astype(jnp.float32)
     lengths = jnp.sum(weights, axis=-1, keepdims=True)
-    return weights / jnp.maximum(lengths, 1.0), _num_completions(completion_mask)
+    return weights / jnp.maximum(lengths, 1.0), jnp.float32(lengths.size)
 
 
 def constant_length(completion_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -258,11 +257,7 @@ def constant_length(completion_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
       See ``per_token``.
     """
     weights = completion_mask.astype(jnp.float32)
-    return weights, _num_completions(completion_mask) * completion_mask.shape[2]
-
-
-def _num_completions(completion_mask: jax.Array) -> jax.Array:
-    return jnp.asarray(completion_mask.shape[0] * completion_mask.shape[1], jnp.float32)
+    return weights, jnp.float32(completion_mask.size)
 
 
 DENOMINATORS: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
@@ -304,7 +299,7 @@ def k1(log_ratio: jax.Array) -> jax.Array:
       log_ratio: d = log pi - log pi_ref, any shape.
 
     Returns:
-      The same shape, nats.
+      The same shape, nats per token.
     """
     return log_ratio
 

@@ -14,50 +14,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from scipy import stats
 
+from rvpo_jax.basics.intervals import Rate, rate_text, wilson
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.method.diagnostics import joint_pass
 from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.run.setup import Run, Task
-from rvpo_jax.run.summary import rate_text
 
 ALL_MET = "all channels met"
 EVAL_STREAM = 2**31 - 1  # the fold of the run's key that evaluations sample with
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Rate:
-    """A share of completions with its 95 % Wilson interval."""
-
-    rate: float
-    low: float
-    high: float
-    count: int  # completions that it is a share of
-
-
-def wilson(passed: np.ndarray) -> Rate:
-    """Share of True with its 95 % Wilson interval.
-
-    Args:
-      passed: ``[N]`` bool, independent trials.
-
-    Returns:
-      The rate; NaN with the interval [0, 1] where there are none.
-
-    >>> wilson(np.array([True] * 8 + [False] * 2))
-    Rate(rate=0.8, low=0.490, high=0.943, count=10)
-    """
-    if passed.size == 0:
-        return Rate(rate=float("nan"), low=0.0, high=1.0, count=0)
-    interval = stats.binomtest(int(passed.sum()), passed.size).proportion_ci(method="wilson")
-    return Rate(
-        rate=float(passed.mean()),
-        low=float(interval.low),
-        high=float(interval.high),
-        count=passed.size,
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from rvpo_jax.auditing import audit
 from rvpo_jax.basics.refusals import Failure
-from rvpo_jax.basics.text import printable
 from rvpo_jax.method.rules import rule_name
 from rvpo_jax.rewards import Scores, check_any_scored
 from rvpo_jax.run.console import progress
@@ -160,7 +158,7 @@ class Recorder(contextlib.ExitStack):
         self._show(step, metrics)
 
     def finish(self) -> None:
-        """The picture, the table and the audit at the end of a run."""
+        """The picture and the table at the end of a run."""
         run, workdir, console = self._run, self._workdir, self._console
         rows = _read_evals(workdir / "evals.jsonl")
         names = run.task.channel_names
@@ -168,13 +166,6 @@ class Recorder(contextlib.ExitStack):
         plot_run(read_metrics(workdir), names, workdir / "run.png", title)
         console.print(rate_table(rows[0], rows[-1], names))
         console.print(f"picture: {workdir / 'run.png'}", markup=False, highlight=False)
-        if run.config.log.audit:
-            result = audit(workdir)
-            _, page = result.save(workdir)
-            for sentence in result.report["sentences"]:
-                text = printable(f"{sentence['level']:<8} {sentence['topic']}: {sentence['text']}")
-                console.print(text, markup=False, highlight=False)
-            console.print(f"audit: {page}", markup=False, highlight=False)
 
     def _check_finite(self, step: int, metrics: Mapping[str, float], batch: Batch) -> None:
         # What the rule returned comes first: a loss that is NaN because of it is not the cause.
