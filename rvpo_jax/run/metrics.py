@@ -16,13 +16,16 @@ Name                              Meaning, unit
 ``reward/<channel>/dead_pass_frac``  share of groups in which it is constant and met
 ``reward/<channel>/dead_fail_frac``  share of groups in which it is constant and failed
 ``reward/<channel>/scored_frac``  share of completions that it scored
+``reward/<channel>/failed_frac``  share of completions on which the function raised (skipped)
 ``reward/joint_pass_rate``        share of completions that meet all their channels
-``aggregate/weight/<channel>``    mean weight of the channel, d aggregate / d score
+``aggregate/weight/<channel>``    mean weight of the channel, d aggregate / d score; for a user's rule
+                                  every ``log.audit_every`` steps
 ``aggregate/channel_var``         mean variance between the scores of a completion, score^2
 ``aggregate/group_mean``          mean aggregate before recentring and whitening, score
 ``audit/quiet_failures/<rule>/<channel>``  share of scored completions that fail the channel and
                                   have a positive advantage; rule: ``used`` (the run's own) and, on
-                                  the same rewards, ``grpo``, ``gdpo``, ``rvpo``, ``hard_min``
+                                  the same rewards, every ``log.audit_every`` steps, ``grpo``,
+                                  ``gdpo``, ``rvpo``, ``hard_min``
 ``audit/failure_gap/<channel>``   mean advantage of failing minus meeting completions of a group
 ``audit/bottleneck/<channel>``    share of completions with their smallest score in this channel
 ``audit/compensation``            share of completions failing a constraint (without any: a
@@ -31,8 +34,11 @@ Name                              Meaning, unit
 ``audit/conflict``                share of pairs of live scores with opposite signs
 ``audit/k_spread``                k times the standard deviation between scores of a completion
 ``audit/position``                0: the soft minimum is the mean, 1: the minimum
+``aggregate/dropped_frac``        share of scored completions that the rule dropped
 ``advantage/abs_mean``            mean absolute advantage
-``policy/loss``                   loss of the update
+``policy/loss``                   loss of the update; near 0 while each batch is used once, by the
+                                  policy that sampled it, whatever is learned: the ratio is 1 there
+                                  and advantages sum to about 0
 ``policy/ratio_mean``             mean new / old probability of a completion token
 ``policy/clip_frac``              share of completion tokens whose ratio is clipped
 ``policy/kl_ref``                 KL divergence to the reference policy, nats per token
@@ -44,7 +50,8 @@ Name                              Meaning, unit
 ``time/rollout_s``                sampling, seconds
 ``time/reward_s``                 scoring, seconds
 ``time/update_s``                 train step, seconds
-``time/step_s``                   the whole step, seconds
+``time/record_s``                 metrics, ``rollouts/`` and ``samples.jsonl``, seconds
+``time/step_s``                   the whole step up to its line in this file, seconds
 ``perf/rollout_tokens_per_s``     completion tokens sampled per second, all devices
 ``perf/update_tokens_per_s``      completion tokens trained on per second, all devices
 ``risk_coef``                     k of the soft minimum, 1/score
