@@ -29,6 +29,7 @@ from rvpo_jax.config import (
     RolloutConfig,
 )
 from rvpo_jax.run.metrics import append_jsonl, read_metrics
+from rvpo_jax.run.restore import restore_run
 from rvpo_jax.run.resume import log_history, missing_records
 from rvpo_jax.run.rollout_log import write_rollouts
 from rvpo_jax.run.workdir import (
@@ -38,7 +39,7 @@ from rvpo_jax.run.workdir import (
     read_config,
     write_config,
 )
-from rvpo_jax.train import restore_policy, train
+from rvpo_jax.train import train
 
 TINY = Config(
     steps=4,
@@ -149,7 +150,7 @@ def test_a_run_in_use_can_be_read(run, hold):
     hold(run)
     assert len(read_metrics(run)) == 4
     assert audit(run).report["counts"]["steps"] == 4
-    assert restore_policy(TINY, run)[2] == 4
+    assert restore_run(TINY, run)[2] == 4
 
 
 # What is missing
@@ -481,3 +482,11 @@ def test_a_run_on_a_full_disk_ends_with_one_message_and_the_path(small_disk):
         "  Earlier checkpoints are intact. Free some space, then start the run again.\n",
     )
     assert all(path.name.isdecimal() for path in (workdir / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("name", ["[red]x", "runs*", "a?"])
+def test_a_folder_whose_name_is_a_pattern_is_refused_before_anything_is_written(tmp_path, name):
+    # Orbax saves into such a folder and cannot restore from it.
+    with pytest.raises(ValueError, match=r"workdir must be a path without \[, \], \* and \?"):
+        check_workdir(Config(), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

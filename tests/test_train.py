@@ -33,6 +33,7 @@ from rvpo_jax.run.config_file import load_config
 from rvpo_jax.run.evaluate import evaluate_held_out, pass_rates
 from rvpo_jax.run.metrics import read_metrics
 from rvpo_jax.run.restore import restore_run
+from rvpo_jax.run.stored import stored_config
 from rvpo_jax.run.workdir import check_workdir, differing_fields, write_config
 from rvpo_jax.train import NonFiniteError, train
 
@@ -231,6 +232,8 @@ def test_a_rule_with_memory_survives_a_kill_bit_for_bit(tmp_path):
         strict=True,
     ):
         np.testing.assert_array_equal(np.asarray(actual), np.asarray(expected))
+    # Sampling needs the parameters alone, not the code of the rule.
+    assert restore_run(stored_config(tmp_path / "killed"), tmp_path / "killed")[2] == 6
 
 
 def test_a_rule_that_returns_nan_stops_the_run_with_its_name(tmp_path):

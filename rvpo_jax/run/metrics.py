@@ -18,8 +18,8 @@ Name                              Meaning, unit
 ``reward/<channel>/scored_frac``  share of completions that it scored
 ``reward/<channel>/failed_frac``  share of completions on which the function raised (skipped)
 ``reward/joint_pass_rate``        share of completions that meet all their channels
-``aggregate/weight/<channel>``    mean weight of the channel, d aggregate / d score; for a user's rule
-                                  every ``log.audit_every`` steps
+``aggregate/weight/<channel>``    mean weight of the channel, d aggregate / d score; for a user's
+                                  rule every ``log.audit_every`` steps
 ``aggregate/channel_var``         mean variance between the scores of a completion, score^2
 ``aggregate/group_mean``          mean aggregate before recentring and whitening, score
 ``audit/quiet_failures/<rule>/<channel>``  share of scored completions that fail the channel and

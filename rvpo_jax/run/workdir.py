@@ -221,6 +221,12 @@ def _git_commit() -> str | None:
 
 
 def _make_writable(workdir: Path) -> None:
+    if set("[]*?") & set(str(workdir.resolve())):
+        raise Refusal(
+            f"workdir must be a path without [, ], * and ?, got {printable(workdir, keep='')}.",
+            "Orbax takes them for patterns and would lose the checkpoints: choose another "
+            "--workdir.",
+        )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe = workdir / ".write_test"
