@@ -17,6 +17,7 @@ from rich.console import Console
 from rvpo_jax import cli
 from rvpo_jax.cli.commands import Train
 from rvpo_jax.config import Channel, Config, DataConfig
+from rvpo_jax.data.tokenizer import ByteTokenizer
 from rvpo_jax.run.evaluate import Evaluation, evaluation_table, show_samples
 from rvpo_jax.run.summary import rate_table
 from rvpo_jax.run.workdir import write_config
@@ -78,7 +79,7 @@ def rows(tmp_path):
         pytest.param(
             ["--data.source", "no.jsonl", "--data.rewards", "format"], "no.jsonl", id="no file"
         ),
-        pytest.param(["--model.preset", "huge"], "model.preset must be one of tiny", id="preset"),
+        pytest.param(["--model.preset", "huge"], "invalid choice 'huge'", id="preset"),
         pytest.param(["--steps", "0"], "steps must be > 0, got 0", id="no steps"),
         pytest.param(["--config", "nowhere.py"], "nowhere.py does not exist", id="no config file"),
     ],
@@ -369,7 +370,8 @@ def test_an_unknown_command_is_refused_and_lists_the_known_ones(capsys):
     code, text = run(capsys, "trian")
     assert (code, text) == (
         2,
-        "rvpo: there is no command trian. There are: train, eval, sample, audit, figure, doctor.",
+        "rvpo: there is no command trian. There are: train, eval, sample, audit, check-rewards, "
+        "figure, doctor.",
     )
 
 
@@ -432,11 +434,11 @@ def test_a_reward_file_is_executed_exactly_when_the_user_says_so(
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("[]", "a config must be a table of fields, got []."),
-        ("null", "a config must be a table of fields, got None."),
+        ("[]", "which holds []"),
+        ("null", "which holds None"),
         ('{"advantage": null}', "advantage must be a table of fields, got None."),
-        ("{", "config.json cannot be read"),
-        ("[" * 100_000, "config.json cannot be read"),
+        ("{", "which is not valid JSON"),
+        ("[" * 100_000, "which is not valid JSON"),
     ],
     ids=["list", "null", "section", "cut off", "nested"],
 )
@@ -463,7 +465,10 @@ def printed(*shown):
 def test_channel_names_with_markup_are_text_in_every_table():
     channels = tuple(Channel(name=name) for name in MARKUP)
     task = types.SimpleNamespace(
-        channels=channels, channel_names=MARKUP, pass_at=np.ones(3, np.float32)
+        channels=channels,
+        channel_names=MARKUP,
+        pass_at=np.ones(3, np.float32),
+        tokenizer=ByteTokenizer(),
     )
     evaluation = Evaluation(
         examples=[{"prompt": "[bold]p"}],

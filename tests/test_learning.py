@@ -61,7 +61,7 @@ def train_bandit(
         batch = jax.tree_util.tree_map(lambda x: x, batch)
         on_policy, _ = logprobs_of(state.params, batch)
         batch = type(batch)(**{**vars(batch), "old_logprobs": on_policy})
-        state, metrics = step(state, batch)
+        state, _, metrics = step(state, batch)
         return state, metrics["policy/entropy"]
 
     state = init_state(params, optimizer, jax.random.key(seed))

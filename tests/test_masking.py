@@ -1,4 +1,4 @@
-"""Masked reductions and completion masks: hand-worked cases, and what must not be looked at."""
+"""Masked reductions: hand-worked cases, and what must not be looked at."""
 
 import jax
 import jax.numpy as jnp
@@ -6,34 +6,6 @@ import numpy as np
 import pytest
 
 from rvpo_jax.method import masking
-
-EOS = 1
-
-
-@pytest.mark.parametrize(
-    ("tokens", "num_written", "expected"),
-    [
-        pytest.param([5, 6, 7, 8], 4, [1, 1, 1, 1], id="no EOS, all written"),
-        pytest.param([5, 6, 7, 8], 2, [1, 1, 0, 0], id="no EOS, sampler stopped early"),
-        pytest.param([5, EOS, 7, 8], 4, [1, 1, 0, 0], id="EOS itself counts"),
-        pytest.param([EOS, 6, 7, 8], 4, [1, 0, 0, 0], id="EOS first"),
-        pytest.param([5, EOS, EOS, EOS], 4, [1, 1, 0, 0], id="padding is EOS too"),
-        pytest.param([5, 6, 7, EOS], 4, [1, 1, 1, 1], id="EOS last"),
-        pytest.param([5, 6, EOS, 8], 2, [1, 1, 0, 0], id="EOS after what was written"),
-        pytest.param([EOS, EOS, EOS, EOS], 0, [0, 0, 0, 0], id="nothing written"),
-    ],
-)
-def test_completion_mask_covers_the_written_tokens_up_to_the_first_eos(
-    tokens, num_written, expected
-):
-    mask = masking.completion_mask(jnp.array(tokens), EOS, jnp.array(num_written))
-    assert mask.tolist() == [bool(x) for x in expected]
-
-
-def test_completion_mask_takes_any_leading_axes():
-    tokens = jnp.array([[[5, EOS, 5], [5, 5, 5]], [[EOS, 5, 5], [5, 5, EOS]]])
-    mask = masking.completion_mask(tokens, EOS, jnp.array([[3, 2], [3, 3]]))
-    assert mask.astype(int).tolist() == [[[1, 1, 0], [1, 1, 0]], [[1, 0, 0], [1, 1, 1]]]
 
 
 def test_masked_mean_over_an_axis_and_over_everything():

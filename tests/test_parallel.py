@@ -34,10 +34,10 @@ def test_the_step_is_traced_once_over_three_steps(impl):
     state = init_state(bigram_params(), optimizer, jax.random.key(0))
     state = parallel.replicate(state, devices)
     with jax.log_compiles(False):
-        state, _ = step(state, ragged_batch())
+        state, _, _ = step(state, ragged_batch())
         after_first = len(traces)
         for _ in range(2):
-            state, _ = step(state, ragged_batch())
+            state, _, _ = step(state, ragged_batch())
     assert len(traces) == after_first
     assert int(state.step) == 3
 

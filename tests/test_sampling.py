@@ -1,5 +1,7 @@
 """The sampler: its logprobs, its ends, its independence of padding, batch and devices."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from scipy import stats
 
 from rvpo_jax.method import losses
-from rvpo_jax.method.sampling import Decoder, filter_logits, make_sampler, prompt_keys
+from rvpo_jax.method.sampling import filter_logits, make_sampler, prompt_keys
 from rvpo_jax.models.presets import architecture
 from rvpo_jax.models.transformer import Transformer, init_params
 from rvpo_jax.run import parallel
@@ -21,7 +23,9 @@ def apply(method):
     return lambda params, *args: MODEL.apply({"params": params}, *args, method=method)
 
 
-DECODER = Decoder(apply("prefill"), apply("decode"), MODEL.empty_cache)
+DECODER = SimpleNamespace(
+    prefill=apply("prefill"), decode=apply("decode"), empty_cache=MODEL.empty_cache
+)
 
 
 def sampler(max_tokens=12, **options):
@@ -45,7 +49,7 @@ def table_decoder(logits):
     def decode(params, tokens, slot, prefix, prompt_mask, cache):
         return jnp.broadcast_to(logits, (*tokens.shape, logits.size)), cache
 
-    return Decoder(prefill, decode, lambda *shape: None)
+    return SimpleNamespace(prefill=prefill, decode=decode, empty_cache=lambda *shape: None)
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
