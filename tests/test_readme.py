@@ -20,7 +20,7 @@ def test_the_first_example_prints_what_the_readme_says(capsys):
 
 
 def test_the_other_examples_run():
-    reward, rule = blocks("python")[1:]
+    reward, rule, loss = blocks("python")[1:]
     names = {}
     exec(compile(reward, "README.md", "exec"), names)
     assert names["politeness"](["please go", "go"], [{}, {}]) == [True, False]
@@ -30,3 +30,9 @@ def test_the_other_examples_run():
     rewards = np.random.default_rng(0).normal(size=(2, 4, 3))
     out = compute_advantages(rewards, config=names["config"])
     np.testing.assert_array_equal(out.aggregate, np.sort(out.scores, -1)[..., 1])
+    exec(compile(loss, "README.md", "exec"), names)
+    # One token, log ratio 0.5, advantage 2, weight 1: the loss is -1.
+    value = names["loss"].objective(
+        np.full((1, 1, 1), 0.5), np.full((1, 1), 2.0), np.ones((1, 1, 1))
+    )
+    assert float(value) == -1.0
