@@ -56,7 +56,7 @@ def _judge_groups(rewards, pass_at, risk_coef, names, configs):
     opposite, both = diagnostics.conflict(soft.scores, live, where)
     counted = jnp.where(where & live[:, None, :], soft.scores, 0.0)
     aggregates = {
-        f"rule {name}": compute_advantages(rewards, where, config).aggregate
+        f"rule {name}": compute_advantages(rewards, where, config, with_weights=False).aggregate
         for name, config in zip(names, configs, strict=True)
     }
     return aggregates | {
@@ -90,7 +90,7 @@ def advantages_of_batch(rewards: np.ndarray, rule: AdvantageConfig) -> np.ndarra
 
 @functools.partial(jax.jit, static_argnums=(1,))
 def _advantages_of_batch(rewards, rule):
-    return compute_advantages(rewards, config=rule).advantages
+    return compute_advantages(rewards, config=rule, with_weights=False).advantages
 
 
 def failure_gaps(
