@@ -24,7 +24,7 @@ hypothesis.settings.load_profile("rvpo")
 
 
 # With two workers the longest files go first, so that neither waits for the other at the end.
-LONG_FILES = ("test_train.py", "test_notebooks.py", "test_experiments.py")
+LONG_FILES = ("test_train.py", "test_notebooks.py", "test_experiments.py", "test_run_folder.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
