@@ -86,6 +86,7 @@ class Recorder(contextlib.ExitStack):
     def __init__(self, run: Run, workdir: Path, console: Console, first: int) -> None:
         super().__init__()
         self._run, self._workdir, self._console, self._first = run, workdir, console, first
+        self._method = run.config.to_dict()["advantage"]["method"]
         self._observe = make_observer(run.advantage, run.task.channels, run.config.log.audit_every)
 
     def __enter__(self) -> "Recorder":
@@ -162,7 +163,7 @@ class Recorder(contextlib.ExitStack):
         run, workdir, console = self._run, self._workdir, self._console
         rows = _read_evals(workdir / "evals.jsonl")
         names = run.task.channel_names
-        title = f"{_method(run)}, {run.config.data.source} task, seed {run.config.seed}"
+        title = f"{self._method}, {run.config.data.source} task, seed {run.config.seed}"
         plot_run(read_metrics(workdir), names, workdir / "run.png", title)
         console.print(rate_table(rows[0], rows[-1], names))
         console.print(f"picture: {workdir / 'run.png'}", markup=False, highlight=False)
@@ -198,7 +199,7 @@ class Recorder(contextlib.ExitStack):
             np.asarray(judged.advantages),
             prompts=[task.tokenizer.render(example["prompt"]) for example in sampled.examples],
             completions=sampled.texts if self._run.config.log.rollouts == "texts" else None,
-            method=_method(self._run),
+            method=self._method,
             risk_coef=metrics["risk_coef"],
         )
 
@@ -222,10 +223,6 @@ class Recorder(contextlib.ExitStack):
 
 
 RULE_VALUE = "aggregate/group_mean"
-
-
-def _method(run: Run) -> str:
-    return run.config.to_dict()["advantage"]["method"]
 
 
 def _read_evals(path: Path) -> list[dict[str, Any]]:
