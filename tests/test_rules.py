@@ -330,15 +330,19 @@ def test_weights_that_were_not_asked_for_are_nan_and_change_nothing_else():
     chex.assert_trees_all_equal(dataclasses.replace(bare, weights=full.weights), full)
 
 
-def test_a_step_computes_the_weights_of_a_users_rule_at_the_interval_only():
+@pytest.mark.parametrize(
+    ("every", "expected"),
+    [(2, [True, False, True, False]), (1, [True] * 4), (0, [False] * 4)],
+)
+def test_a_step_computes_the_weights_of_a_users_rule_at_the_interval_only(every, expected):
     rule = AdvantageConfig(method=mean_less_group_mean)
-    step = jax.jit(make_train_step(bigram_logprobs, rule, SGD, weights_every=2))
+    step = jax.jit(make_train_step(bigram_logprobs, rule, SGD, weights_every=every))
     state = init_state(bigram_params(), SGD, jax.random.key(0))
     known = []
     for _ in range(4):
         state, judged, _ = step(state, ragged_batch())
         known.append(bool(np.isfinite(judged.weights).all()))
-    assert known == [True, False, True, False]
+    assert known == expected
 
 
 # Numbers of any size

@@ -91,7 +91,7 @@ def make_train_step(
       channels: the M channels, where the rule needs their ranges or names.
       risk_schedule: ``step -> k``; None: ``risk_coef`` of the config.
       weights_every: steps between computations of ``judged.weights`` for a user's rule, for which
-        they are costly; NaN in between. Named rules have them at every step.
+        they are costly, 0: never; NaN in between. Named rules have them at every step.
 
     Returns:
       The step. ``judged`` are the ``Advantages`` of the whole batch, over all devices. The metrics
@@ -123,7 +123,7 @@ def make_train_step(
             lengths=lengths,
             rule_state=state.rule_state,
             step=state.step,
-            with_weights=True if weights_every == 1 else state.step % weights_every == 0,
+            with_weights=_are_due(state.step, weights_every),
         )
         mine = _of_this_device((judged.advantages, judged.keep), batch.rewards.shape[0], axis_name)
         work = {"batch": batch, "advantages": mine[0], "keep": mine[1]}
@@ -142,6 +142,11 @@ def make_train_step(
         return new_state, without_state(judged), metrics
 
     return train_step
+
+
+def _are_due(step: jax.Array, every: int) -> Any:
+    """A plain bool where it does not depend on the step: nothing is compiled for the other case."""
+    return every == 1 if every <= 1 else step % every == 0
 
 
 def _config(rule: Any) -> AdvantageConfig:
