@@ -14,6 +14,7 @@ from rvpo_jax.auditing import audit
 from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
 from rvpo_jax.data import PromptStream
+from rvpo_jax.method.policy_loss import needs_reference
 from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.run import parallel
 from rvpo_jax.run.checkpoint import Checkpoints
@@ -140,8 +141,8 @@ def _audit(workdir: Path, console: Console) -> None:
 
 
 def _reference(run: Run) -> Any:
-    """Parameters of step 0 on all devices, where a KL term compares with them."""
-    if not run.config.loss.kl_coef:
+    """Parameters of step 0 on all devices, where a term of the loss compares with them."""
+    if not needs_reference(run.config.loss):
         return None
     return parallel.replicate(run.initial_params(), run.policy.devices)
 

@@ -294,6 +294,17 @@ def test_a_non_finite_update_stops_the_run_and_keeps_what_it_has(tmp_path):
     assert batch["rewards"].shape == (4, 2, 6)
 
 
+def test_a_users_term_that_asks_for_the_reference_is_given_it(tmp_path):
+    def distance(logprobs, *, ref_logprobs, completion_mask, weights):
+        gap = jnp.where(completion_mask, logprobs - ref_logprobs, 0.0) ** 2
+        return jnp.sum(gap * weights), {"policy/distance": jnp.sum(gap)}
+
+    quiet(dataclasses.replace(TINY, steps=2, loss=LossConfig(extra_terms=(distance,))), tmp_path)
+    rows = read_metrics(tmp_path)
+    # The policy of step 0 is the reference; after one update it has moved away.
+    assert rows[0]["policy/distance"] < 1e-8 < rows[1]["policy/distance"]
+
+
 def test_a_run_on_eight_devices_equals_one_on_one(tmp_path):
     config = dataclasses.replace(
         TINY,

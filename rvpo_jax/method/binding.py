@@ -77,6 +77,22 @@ def bind(
 OPTIONAL = frozenset({"weights"})
 
 
+def asks_for(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function cannot be called without an argument of this name.
+
+    Args:
+      function: the user's function.
+      name: of a parameter.
+
+    Returns:
+      True where it is a parameter without a default.
+
+    >>> asks_for(lambda logprobs, ref_logprobs: 0.0, "ref_logprobs")
+    True
+    """
+    return any(p.name == name and p.default is p.empty for p in _parameters(function))
+
+
 def _parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
     try:
         return tuple(inspect.signature(function).parameters.values())

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import LossConfig
 from rvpo_jax.method import losses
-from rvpo_jax.method.binding import bind, name_of, pick
+from rvpo_jax.method.binding import asks_for, bind, name_of, pick
 from rvpo_jax.types import Batch
 
 LogprobFn = Callable[[Any, Batch], tuple[jax.Array, jax.Array]]
@@ -64,6 +64,23 @@ def resolve_loss(loss: LossConfig | Callable[..., jax.Array]) -> PolicyLoss:
         denominator=config.denominator or objective.denominator,
         terms=(*own, *config.extra_terms),
     )
+
+
+def needs_reference(loss: LossConfig) -> bool:
+    """Whether a batch needs ``ref_logprobs``: for the KL term, or a user's term that asks for them.
+
+    Args:
+      loss: the config.
+
+    Returns:
+      True or False.
+
+    >>> needs_reference(LossConfig()), needs_reference(LossConfig(kl_coef=0.1))
+    (False, True)
+    """
+    resolved = resolve_loss(loss)
+    functions = (resolved.objective, *resolved.terms)
+    return any(asks_for(function, "ref_logprobs") for function in functions)
 
 
 def microbatch_loss(
