@@ -17,7 +17,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy rvpo_jax
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Three steps and a resumed fourth, for a second interpreter: make short VENV=.venv-3.13 PYTHON=python3.13
 short: $(VENV)/.installed

@@ -6,6 +6,7 @@ takes the newest undamaged one, and everything comes from the same step.
 """
 
 import dataclasses
+import errno
 import json
 import logging
 import os
@@ -115,8 +116,10 @@ class Checkpoints:
         self.wait()
         if step in self._manager.all_steps():
             return False
+        fields = _saved_fields(state)
+        self._check_room(fields)
         items: dict[str, Any] = {
-            "state": ocp.args.StandardSave(_saved_fields(state)),
+            "state": ocp.args.StandardSave(fields),
             "meta": ocp.args.JsonSave(meta),
         }
         if data_iterator is not None:
@@ -233,6 +236,16 @@ class Checkpoints:
     ) -> None:
         self.close()
 
+    def _check_room(self, fields: dict[str, Any]) -> None:
+        """Before anything is written: writers that a full disk cuts off print tracebacks at will."""
+        if not self._local:
+            return
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(fields))
+        free = shutil.disk_usage(self._manager.directory).free
+        if free < needed:
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise self._not_written(full, f" ({needed:,} bytes needed, {free:,} free)")
+
     def _newest_readable(
         self, items: dict[str, Any], rename: bool = True
     ) -> tuple[int, dict[str, Any] | None]:
@@ -292,7 +305,7 @@ class Checkpoints:
         """What there is of the checkpoint that is being saved, in its temporary folder."""
         return list(Path(self._manager.directory).glob(f"{self._saving}.*tmp*"))
 
-    def _not_written(self, error: BaseException) -> CheckpointError:
+    def _not_written(self, error: BaseException, detail: str = "") -> CheckpointError:
         """The one message for a save that failed; what there is of it goes, to free its space."""
         if self._local and self._saving is not None:
             for root in self._unfinished():
@@ -301,8 +314,8 @@ class Checkpoints:
         reason = "the disk is full" if full else _cause(error)
         remedy = "Free some space" if full else "Make the folder writable"
         return CheckpointError(
-            f"A checkpoint could not be written to {self._manager.directory}: {reason}.\n"
-            f"  Earlier checkpoints are intact. {remedy}, then start the run again."
+            f"A checkpoint could not be written to {self._manager.directory}: "
+            f"{reason}{detail}.\n  Earlier checkpoints are intact. {remedy}, then start the run again."
         )
 
     def _set_aside(self, step: int) -> None:
