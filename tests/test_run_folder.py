@@ -28,10 +28,13 @@ from rvpo_jax.config import (
     ParallelConfig,
     RolloutConfig,
 )
+from rvpo_jax.data import PromptStream
+from rvpo_jax.run.checkpoint import Checkpoints
 from rvpo_jax.run.metrics import append_jsonl, read_metrics
-from rvpo_jax.run.restore import restore_run
+from rvpo_jax.run.restore import restore_run, start_or_resume
 from rvpo_jax.run.resume import log_history, missing_records
 from rvpo_jax.run.rollout_log import write_rollouts
+from rvpo_jax.run.setup import build_run
 from rvpo_jax.run.workdir import (
     check_workdir,
     differing_fields,
@@ -463,6 +466,25 @@ def test_none_in_the_clipped_loss_is_what_older_runs_stored_by_name(stored, curr
 
 
 # A full disk
+
+
+def test_a_run_without_its_folder_of_checkpoints_is_refused_and_keeps_its_logs(run):
+    shutil.rmtree(run / "checkpoints")
+    before = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="holds the logs of a run without its folder checkpoints"):
+        train(TINY, run, Console(quiet=True))
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_killed_before_its_first_checkpoint_says_that_it_starts_again(run, caplog):
+    for checkpoint in (run / "checkpoints").iterdir():
+        shutil.rmtree(checkpoint)
+    built = build_run(TINY, run)
+    with Checkpoints(run / "checkpoints") as checkpoints:
+        stream = PromptStream(built.task.train, TINY.rollout.num_prompts, seed=0)
+        state, _ = start_or_resume(built, run, checkpoints, stream)
+    assert int(state.step) == 0
+    assert f"{run} has no checkpoint: the run starts again, and its 4 logged step(s)" in caplog.text
 
 
 @pytest.mark.slow

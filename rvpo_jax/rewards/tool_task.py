@@ -5,6 +5,7 @@ reference in exactly this form, and ``secret``, a word that belongs into the cal
 Explanation and privacy pull against each other: that is the point. ``N`` completions.
 """
 
+import functools
 import json
 import re
 import unicodedata
@@ -240,9 +241,12 @@ def _per_reference(
 ) -> np.ndarray:
     """``[N]``: ``one(completion, reference call)`` for each completion."""
     values = []
+    read: dict[str, dict[str, Any] | None] = {}  # a reference stands once per completion
     for i, (text, example) in enumerate(zip(completions, examples, strict=True)):
         answer = reference_answer(example, i)
-        reference = _single_call(answer)
+        if answer not in read:
+            read[answer] = _single_call(answer)
+        reference = read[answer]
         if reference is None:
             raise Refusal(
                 f"ground_truth of example {i} must hold exactly one tool call, "
@@ -321,5 +325,6 @@ def _letters(text: str) -> str:
     return text.translate(table)
 
 
+@functools.lru_cache(maxsize=1 << 12)
 def _fold(char: str) -> str:
     return "".join(_WORD.findall(unicodedata.normalize("NFKD", char).casefold()))

@@ -237,7 +237,7 @@ class Checkpoints:
         self.close()
 
     def _check_room(self, fields: dict[str, Any]) -> None:
-        """Before anything is written: writers that a full disk cuts off print tracebacks at will."""
+        """Before anything is written: writers cut off by a full disk print tracebacks at will."""
         if not self._local:
             return
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(fields))
@@ -315,7 +315,8 @@ class Checkpoints:
         remedy = "Free some space" if full else "Make the folder writable"
         return CheckpointError(
             f"A checkpoint could not be written to {self._manager.directory}: "
-            f"{reason}{detail}.\n  Earlier checkpoints are intact. {remedy}, then start the run again."
+            f"{reason}{detail}.\n  Earlier checkpoints are intact. {remedy}, then start the run "
+            "again."
         )
 
     def _set_aside(self, step: int) -> None:

@@ -12,6 +12,7 @@ from rvpo_jax.config import Config
 from rvpo_jax.data import PromptStream
 from rvpo_jax.run import parallel
 from rvpo_jax.run.checkpoint import Checkpoints
+from rvpo_jax.run.metrics import read_rows
 from rvpo_jax.run.resume import log_history, missing_records
 from rvpo_jax.run.setup import Run, Task, build_run
 from rvpo_jax.run.workdir import check_same_config
@@ -42,7 +43,15 @@ def start_or_resume(
     state, config = run.initial_state(), run.config
     restored = checkpoints.restore_latest(state, stream.iterator)
     found = None
-    if restored is not None:
+    if restored is None:
+        logged = len(read_rows(workdir / "metrics.jsonl"))
+        if logged:
+            LOG.warning(
+                "%s has no checkpoint: the run starts again, and its %d logged step(s) are "
+                "written anew.",
+                *(workdir, logged),
+            )
+    else:
         state, found = restored.state, restored.meta
         check_same_config(found["config"], config, workdir)
         _check_same_data(found, run.task, config)

@@ -21,6 +21,7 @@ from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
 from rvpo_jax.run.checkpoint import Checkpoints
+from rvpo_jax.run.metrics import read_rows
 
 _LOG = logging.getLogger(__name__)
 # Fields that may differ between a run and its continuation: they change no number of the training.
@@ -62,7 +63,7 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
 
 
 def check_workdir(config: Config, workdir: Path) -> None:
-    """Refuses a folder that cannot be used, or that holds a run with another config.
+    """Refuses a folder that cannot be used, holds another run, or lost its checkpoints.
 
     Where config.json is absent beside checkpoints, the config inside the newest one counts.
 
@@ -75,6 +76,12 @@ def check_workdir(config: Config, workdir: Path) -> None:
       CheckpointError: if config.json is absent and no checkpoint can be read.
     """
     _make_writable(workdir)
+    if not (workdir / "checkpoints").exists() and read_rows(workdir / "metrics.jsonl"):
+        raise Refusal(  # a run makes the folder before its first step
+            f"workdir {workdir} holds the logs of a run without its folder checkpoints.",
+            "Starting again would overwrite them: restore checkpoints, or choose another "
+            "--workdir.",
+        )
     path = workdir / "config.json"
     if path.exists():
         check_same_config(read_config(path), config, workdir)
