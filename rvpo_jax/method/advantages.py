@@ -13,7 +13,7 @@ import numpy as np
 
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import AdvantageConfig, Channel
-from rvpo_jax.method.aggregators import METHODS
+from rvpo_jax.method.aggregators import METHODS, check_risk_coef
 from rvpo_jax.method.binding import bind
 from rvpo_jax.method.rules import (
     Method,
@@ -91,22 +91,51 @@ def compute_advantages(
     mask = _checked_mask(raw, where)
     _check_lengths(lengths, raw.shape)
     shifted, lowest = _shift(raw, mask)
-
-    scores, live = standardize(shifted, mask, ddof=config.ddof, eps=config.eps)
-    available = _available(config, raw, shifted, lowest, mask, live) | {
-        "levels": None if channels is None else _levels(shifted, lowest, mask, channels),
+    given = {
+        "rewards": jnp.where(mask, jnp.asarray(raw, jnp.float32), 0.0),
+        "shifted": shifted,
+        "lowest": lowest,
+        "scored": mask,
         "lengths": None if lengths is None else jnp.asarray(lengths, jnp.float32),
+        "weights": _checked_weights(config, raw.shape[-1]),
         "step": step,
+        **{name: getattr(config, name) for name in COEFFICIENTS},
     }
     if risk_coef is not None:
-        available["risk_coef"] = risk_coef
+        check_risk_coef(risk_coef)
+        given["risk_coef"] = risk_coef
     method = method_of(config.method, METHODS)
     if rule_state is None:
         rule_state = init_rule(method, raw.shape[-1])
     check_state(method, rule_state, raw.shape[-1])
+    judge = _judge_at_once if _is_ours(config, given, with_weights) else _judge
+    moved: dict[str, Any] = dict.fromkeys(COEFFICIENTS, 0.0) | {"weights": None}
+    static = dataclasses.replace(config, **moved)
+    known = None if channels is None else tuple(channels)
+    result = judge(static, known, with_weights, rule_state, given)
+    _check_finite(result.aggregate, mask, config.method)
+    return result
+
+
+def _judge(
+    config: AdvantageConfig,
+    channels: Sequence[Channel] | None,
+    with_weights: Any,
+    rule_state: Any,
+    given: dict[str, Any],
+) -> Advantages:
+    """The pure part; weights and coefficients of the config have moved to ``given``."""
+    mask, method = given["scored"], method_of(config.method, METHODS)
+    scores, live = standardize(given["shifted"], mask, ddof=config.ddof, eps=config.eps)
+    available = given | {
+        "where": mask & live[:, None, :] if config.dead_channels == "drop" else mask,
+        "live": live,
+        "levels": None if channels is None else _levels(given, channels),
+        "ddof": config.ddof,
+        "eps": config.eps,
+    }
     out = apply_rule(method, scores, rule_state, available)
     scored = jnp.any(mask, axis=-1)
-    _check_finite(out.aggregate, scored, config.method)
     keep = scored if out.keep is None else scored & out.keep
     result = Advantages(
         advantages=_finish(out, keep, config, available["lengths"]),
@@ -118,6 +147,17 @@ def compute_advantages(
         rule_state=out.state,
     )
     return jax.lax.stop_gradient(result)
+
+
+# Op by op the first call would compile for seconds.
+_judge_at_once = jax.jit(_judge, static_argnums=(0, 1, 2))
+
+
+def _is_ours(config: AdvantageConfig, given: dict[str, Any], with_weights: Any) -> bool:
+    """Whether nothing of the user's is called: that runs op by op, so that it can be debugged."""
+    named = isinstance(config.method, str) and isinstance(config.whiten, str)
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given))
+    return named and not traced and isinstance(with_weights, bool)
 
 
 def check_rewards(rewards: Any, channel_names: Sequence[str] | None = None) -> None:
@@ -209,23 +249,7 @@ def _shift(rewards: Any, mask: Any) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(shifted, jnp.float32), jnp.asarray(low, jnp.float32)
 
 
-def _available(
-    config: AdvantageConfig, raw: Any, shifted: jax.Array, lowest: jax.Array, mask: Any, live: Any
-) -> dict[str, Any]:
-    """What a rule may name of the batch and of the config."""
-    return {
-        "rewards": jnp.where(mask, jnp.asarray(raw, jnp.float32), 0.0),
-        "shifted": shifted,
-        "lowest": lowest,
-        "where": mask & live[:, None, :] if config.dead_channels == "drop" else mask,
-        "scored": mask,
-        "live": live,
-        "weights": _checked_weights(config, raw.shape[-1]),
-        **{name: getattr(config, name) for name in COEFFICIENTS},
-    }
-
-
-COEFFICIENTS = ("risk_coef", "variance_coef", "level_coef", "ddof", "eps")
+COEFFICIENTS = ("risk_coef", "variance_coef", "level_coef")  # numbers that may be swept or traced
 
 
 def _checked_weights(config: AdvantageConfig, num_channels: int) -> jax.Array | None:
@@ -245,22 +269,21 @@ def _checked_weights(config: AdvantageConfig, num_channels: int) -> jax.Array | 
     return jnp.asarray(config.weights, jnp.float32)
 
 
-def _levels(
-    shifted: jax.Array, lowest: jax.Array, where: jax.Array, channels: Sequence[Channel]
-) -> jax.Array:
+def _levels(given: dict[str, Any], channels: Sequence[Channel]) -> jax.Array:
     """Group mean of each channel on the scale of its range, ``[B, 1, M]`` in [0, 1]."""
     low = jnp.array([channel.low for channel in channels]).reshape(1, 1, -1)
     high = jnp.array([channel.high for channel in channels]).reshape(1, 1, -1)
+    where = given["scored"]
     count = jnp.maximum(jnp.sum(where, axis=1, keepdims=True), 1)
-    mean = lowest + jnp.sum(shifted, axis=1, keepdims=True, where=where) / count
+    mean = given["lowest"] + jnp.sum(given["shifted"], axis=1, keepdims=True, where=where) / count
     return (mean - low) / (high - low)
 
 
-def _check_finite(aggregate: jax.Array, scored: jax.Array, rule: Any) -> None:
+def _check_finite(aggregate: jax.Array, mask: Any, rule: Any) -> None:
     """Where values are concrete; in a run the recorder stops with the rule's name."""
     if isinstance(aggregate, jax.core.Tracer):
         return
-    bad = ~np.isfinite(np.asarray(aggregate)) & np.asarray(scored)
+    bad = ~np.isfinite(np.asarray(aggregate)) & np.asarray(mask).any(axis=-1)
     if bad.any():
         place = tuple(int(i) for i in np.argwhere(bad)[0])
         raise Refusal(

@@ -110,7 +110,7 @@ def softmin_aggregate(
     >>> float(softmin_aggregate(jnp.array([0.0, 1.0]), risk_coef=100.0).round(2))
     0.01
     """
-    _check_not_negative("risk_coef", risk_coef, _NEGATIVE_RISK)
+    check_risk_coef(risk_coef)
     return _softmin(*_prepare(scores, weights, where), risk_coef)
 
 
@@ -187,7 +187,7 @@ def level_softmin_aggregate(
     >>> float(level_softmin_aggregate(scores, **kwargs))
     0.5
     """
-    _check_not_negative("risk_coef", risk_coef, _NEGATIVE_RISK)
+    check_risk_coef(risk_coef)
     _check_not_negative("level_coef", level_coef, _NEGATIVE_LEVEL)
     scores, share, mask = _prepare(scores, weights, where)
     levels = jnp.broadcast_to(jnp.asarray(levels, jnp.float32), scores.shape)
@@ -200,7 +200,20 @@ def level_softmin_aggregate(
     return _softmin(scores, share, mask & (share > 0), risk_coef)
 
 
-_NEGATIVE_RISK = "0 is the plain mean; a negative value would reward disagreement."
+def check_risk_coef(risk_coef: Any) -> None:
+    """Refuses a negative k where its value is known.
+
+    Args:
+      risk_coef: scalar k, 1/score; one that is traced passes.
+
+    Raises:
+      ValueError: if it is negative or NaN.
+    """
+    _check_not_negative(
+        "risk_coef", risk_coef, "0 is the plain mean; a negative value would reward disagreement."
+    )
+
+
 _NEGATIVE_LEVEL = "0 ignores levels; a negative value would serve what is already easy."
 
 

@@ -203,7 +203,7 @@ def _updates(
 
         zeros = jax.tree.map(jnp.zeros_like, params)
         microbatches = _split(minibatch, num_microbatches(mask.shape[0], config.microbatch_size))
-        grads, sums = jax.lax.scan(microbatch_grad, zeros, microbatches)
+        grads, sums = _scan(microbatch_grad, zeros, microbatches)
         grads = total(grads)
         sums = total(jax.tree.map(lambda x: jnp.sum(x, axis=0), sums))
         updates, opt_state = optimizer.update(grads, opt_state, params)
@@ -213,12 +213,18 @@ def _updates(
         return (optax.apply_updates(params, updates), opt_state), metrics
 
     def epoch(carry, _):
-        return jax.lax.scan(update, carry, minibatches)
+        return _scan(update, carry, minibatches)
 
-    carry, metrics = jax.lax.scan(
-        epoch, (state.params, state.opt_state), None, length=config.num_epochs
-    )
+    carry, metrics = _scan(epoch, (state.params, state.opt_state), jnp.arange(config.num_epochs))
     return *carry, jax.tree.map(jnp.mean, metrics)  # over the updates of this step
+
+
+def _scan(function: Callable[..., Any], carry: Any, parts: Any) -> tuple[Any, Any]:
+    """``lax.scan``; a single part is not wrapped in a loop, which takes longer to compile."""
+    if jax.tree.leaves(parts)[0].shape[0] > 1:
+        return jax.lax.scan(function, carry, parts)
+    carry, out = function(carry, jax.tree.map(lambda x: x[0], parts))
+    return carry, jax.tree.map(lambda x: x[None], out)
 
 
 def _split(tree: Any, parts: int) -> Any:

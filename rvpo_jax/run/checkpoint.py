@@ -238,10 +238,8 @@ class Checkpoints:
 
     def _check_room(self, fields: dict[str, Any]) -> None:
         """Before anything is written: writers cut off by a full disk print tracebacks at will."""
-        if not self._local:
-            return
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(fields))
-        free = shutil.disk_usage(self._manager.directory).free
+        free = shutil.disk_usage(self._manager.directory).free if self._local else needed
         if free < needed:
             full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             raise self._not_written(full, f" ({needed:,} bytes needed, {free:,} free)")
@@ -311,12 +309,11 @@ class Checkpoints:
             for root in self._unfinished():
                 shutil.rmtree(root, ignore_errors=True)
         full = is_disk_full(error)
-        reason = "the disk is full" if full else _cause(error)
+        reason = f"the disk is full{detail}" if full else _cause(error)
         remedy = "Free some space" if full else "Make the folder writable"
         return CheckpointError(
-            f"A checkpoint could not be written to {self._manager.directory}: "
-            f"{reason}{detail}.\n  Earlier checkpoints are intact. {remedy}, then start the run "
-            "again."
+            f"A checkpoint could not be written to {self._manager.directory}: {reason}.\n"
+            f"  Earlier checkpoints are intact. {remedy}, then start the run again."
         )
 
     def _set_aside(self, step: int) -> None:
