@@ -209,9 +209,8 @@ def check_risk_coef(risk_coef: Any) -> None:
     Raises:
       ValueError: if it is negative or NaN.
     """
-    _check_not_negative(
-        "risk_coef", risk_coef, "0 is the plain mean; a negative value would reward disagreement."
-    )
+    remedy = "0 is the plain mean; a negative value would reward disagreement."
+    _check_not_negative("risk_coef", risk_coef, remedy)
 
 
 _NEGATIVE_LEVEL = "0 ignores levels; a negative value would serve what is already easy."

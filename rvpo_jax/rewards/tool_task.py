@@ -241,12 +241,9 @@ def _per_reference(
 ) -> np.ndarray:
     """``[N]``: ``one(completion, reference call)`` for each completion."""
     values = []
-    read: dict[str, dict[str, Any] | None] = {}  # a reference stands once per completion
     for i, (text, example) in enumerate(zip(completions, examples, strict=True)):
         answer = reference_answer(example, i)
-        if answer not in read:
-            read[answer] = _single_call(answer)
-        reference = read[answer]
+        reference = _single_call(answer)
         if reference is None:
             raise Refusal(
                 f"ground_truth of example {i} must hold exactly one tool call, "
@@ -258,6 +255,8 @@ def _per_reference(
     return np.array(values, np.float64)
 
 
+# A completion is read by two channels, a reference once per completion. Nobody edits the call.
+@functools.lru_cache(maxsize=1 << 10)
 def _single_call(text: str) -> dict[str, Any] | None:
     calls = parse_calls(text)
     return calls[0] if calls is not None and len(calls) == 1 and is_call(calls[0]) else None
@@ -282,8 +281,13 @@ def _named_values(text: str, reference: dict[str, Any]) -> float:
         return np.nan
     thought = find_thought(text) or ""
     words = [value if isinstance(value, str) else json.dumps(value) for value in values]
-    named = [re.search(rf"(?<!\w){re.escape(word)}(?!\w)", thought) for word in words]
+    named = [_whole_word(word).search(thought) for word in words]
     return _MAX_EXPLANATION * sum(match is not None for match in named) / len(values)
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _whole_word(word: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
 
 
 def _num_words(thought: str | None) -> int:
@@ -321,10 +325,18 @@ def _leaks(secret: str, text: str) -> bool:
 def _letters(text: str) -> str:
     """Letters and digits only, without accents, case or typographic variants."""
     # Character by character: normalising a long run of combining marks takes quadratic time.
-    table = {ord(char): _fold(char) for char in set(text)}
-    return text.translate(table)
+    return text.translate(_FOLDED)
 
 
-@functools.lru_cache(maxsize=1 << 12)
-def _fold(char: str) -> str:
-    return "".join(_WORD.findall(unicodedata.normalize("NFKD", char).casefold()))
+class _Folded(dict[int, str]):
+    """The letters of a character by its code point, filled as characters turn up."""
+
+    def __missing__(self, code: int) -> str:
+        if len(self) >= 1 << 12:
+            self.clear()
+        folded = unicodedata.normalize("NFKD", chr(code)).casefold()
+        self[code] = "".join(_WORD.findall(folded))
+        return self[code]
+
+
+_FOLDED = _Folded()
