@@ -255,10 +255,12 @@ def _per_reference(
     return np.array(values, np.float64)
 
 
-# A completion is read by two channels, a reference once per completion. Nobody edits the call.
-@functools.lru_cache(maxsize=1 << 10)
+# A completion is read by three channels, a reference once per completion. Nobody edits the calls.
+_calls = functools.lru_cache(maxsize=1 << 10)(parse_calls)
+
+
 def _single_call(text: str) -> dict[str, Any] | None:
-    calls = parse_calls(text)
+    calls = _calls(text)
     return calls[0] if calls is not None and len(calls) == 1 and is_call(calls[0]) else None
 
 
@@ -310,7 +312,7 @@ def _secret(example: Example, index: int) -> str:
 
 def _free_text(text: str) -> str:
     """The text without tags and, if that holds nothing but calls, without the first block."""
-    calls = parse_calls(text)
+    calls = _calls(text)
     block = find_block(text)
     if calls is not None and block is not None and all(is_call(call) for call in calls):
         text = text[: block[0]] + text[block[1] :]

@@ -79,7 +79,9 @@ def write_rollouts(
     path = workdir / FOLDER / f"{step:08d}.parquet"
     with replacing(path) as part:
         path.parent.mkdir(exist_ok=True)
-        pq.write_table(table, part, compression="zstd", write_page_checksum=True)
+        pq.write_table(
+            table, part, compression="zstd", write_page_checksum=True, write_statistics=False
+        )
     return path
 
 
@@ -111,10 +113,11 @@ def drop_rollouts(workdir: Path, resume_step: int) -> None:
 
 
 def _texts(texts: Sequence[str]) -> pa.Array:
-    # A lone surrogate, which a byte-level policy can write, has no UTF-8 form.
-    return pa.array(
-        [text.encode("utf-8", "backslashreplace").decode() for text in texts], pa.large_string()
-    )
+    try:
+        return pa.array(texts, pa.large_string())
+    except UnicodeEncodeError:  # a lone surrogate, which a policy can write, has no UTF-8 form
+        shown = [text.encode("utf-8", "backslashreplace").decode() for text in texts]
+        return pa.array(shown, pa.large_string())
 
 
 def _hash(text: str) -> int:

@@ -86,7 +86,9 @@ class Task:
     def decode_batch(self, rollout: Rollout) -> list[str]:
         """Texts of all completions, prompt by prompt, ``B * G`` of them."""
         completions = np.asarray(rollout.completions)
-        return self.tokenizer.decode_batch(completions.reshape(-1, completions.shape[-1]).tolist())
+        rows = completions.reshape(-1, completions.shape[-1]).tolist()
+        lengths = np.sum(rollout.completion_mask, axis=-1).reshape(-1).tolist()
+        return self.tokenizer.decode_batch([row[:n] for row, n in zip(rows, lengths, strict=True)])
 
     def score(self, texts: Sequence[str], examples: Sequence[Mapping]) -> Scores:
         """Rewards ``[B * G, M]`` of the completions of ``B`` examples."""
