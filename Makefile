@@ -5,8 +5,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml
-# Compiled programs are kept between runs; an exported value wins.
+# Compiled programs are kept between runs, small ones too; exported values win.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
 .PHONY: demo test short
 
