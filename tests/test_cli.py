@@ -371,7 +371,7 @@ def test_an_unknown_command_is_refused_and_lists_the_known_ones(capsys):
     assert (code, text) == (
         2,
         "rvpo: there is no command trian. There are: train, eval, sample, audit, check-rewards, "
-        "figure, doctor.",
+        "export, figure, doctor.",
     )
 
 

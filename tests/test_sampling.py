@@ -81,6 +81,17 @@ def test_a_completion_ends_with_its_first_eos_or_at_the_limit():
     assert ends == {True, False}, "the case needs both kinds of end"
 
 
+def test_any_of_several_ends_ends_a_completion():
+    # Token 2 is by far the likeliest and is the second of two ends.
+    sample = make_sampler(
+        table_decoder([-9.0, -9.0, 9.0]), group_size=2, max_tokens=4, eos_id=(1, 2), pad_id=0
+    )
+    rollout = sample(None, *prompts(2), prompt_keys(jax.random.key(0), 0, 2))
+    assert rollout.completions[..., 0].tolist() == [[2, 2], [2, 2]]
+    assert rollout.completion_mask.sum(-1).tolist() == [[1, 1], [1, 1]]
+    assert not rollout.truncated.any()
+
+
 def test_eos_at_the_first_position_is_one_token_and_not_truncated():
     sample = make_sampler(
         table_decoder([-9.0, 9.0, -9.0]), group_size=2, max_tokens=4, eos_id=1, pad_id=0

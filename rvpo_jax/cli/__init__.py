@@ -14,7 +14,7 @@ import tyro
 from rvpo_jax.basics.refusals import Failure, Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.cli import programs
-from rvpo_jax.cli.commands import Audit, CheckRewards, Doctor, Eval, Figure, Sample, Train
+from rvpo_jax.cli.commands import Audit, CheckRewards, Doctor, Eval, Export, Figure, Sample, Train
 from rvpo_jax.cli.options import registry
 
 _COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
@@ -23,6 +23,7 @@ _COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "sample": (Sample, programs.run_sample),
     "audit": (Audit, programs.run_audit),
     "check-rewards": (CheckRewards, programs.run_check_rewards),
+    "export": (Export, programs.run_export),
     "figure": (Figure, programs.run_figure),
     "doctor": (Doctor, programs.run_doctor),
 }

@@ -105,6 +105,16 @@ class CheckRewards:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a run's newest checkpoint as the Hugging Face folder that it started from."""
+
+    workdir: Path
+    """Folder of the run."""
+    out: Path
+    """Folder to write; new or empty."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Figure:
     """Run an experiment folder: train, count, plot."""
 

@@ -6,7 +6,7 @@ import sys
 
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
-from rvpo_jax.cli.commands import Audit, CheckRewards, Doctor, Eval, Figure, Sample, Train
+from rvpo_jax.cli.commands import Audit, CheckRewards, Doctor, Eval, Export, Figure, Sample, Train
 
 
 def run_train(command: Train) -> int:
@@ -134,6 +134,15 @@ def run_check_rewards(command: CheckRewards) -> int:
     from rvpo_jax.run.check_rewards import check_rewards
 
     return check_rewards(command.data, Console())
+
+
+def run_export(command: Export) -> int:
+    """Writes a run's policy as a Hugging Face folder."""
+    from rvpo_jax.run.export import export
+
+    step = export(command.workdir, command.out)
+    print(printable(f"wrote {command.out}: the policy of {command.workdir} after {step} step(s)"))
+    return 0
 
 
 def run_figure(command: Figure) -> int:

@@ -16,15 +16,17 @@ class ModelConfig(Checked, section="model"):
 
     preset: Annotated[str | Callable[..., Any], OneOf("rvpo_jax.models.presets:PRESETS")] = "tiny"
     """Size. In Python also a function vocab_size -> rvpo_jax.models.Model."""
+    path: str | None = None
+    """Hugging Face folder of a Qwen2, Qwen3 or Llama model, in place of preset."""
     tokenizer: Annotated[str | Callable[..., Any], OneOf("rvpo_jax.data.tokenizer:TOKENIZERS")] = (
         "bytes"
     )
-    """bytes: UTF-8 bytes, and whole words of the embedded task. In Python also a function () ->
-    rvpo_jax.data.tokenizer.Tokenizer."""
+    """bytes: UTF-8 bytes, and whole words of the embedded task; with path, that of its folder. In
+    Python also a function () -> rvpo_jax.data.tokenizer.Tokenizer."""
     init: Literal["auto", "warm", "leaky", "random"] = "auto"
     """Parameters at step 0: warm (the shipped start of the embedded task; it leaks the secret in 4
-    of 10 answers), leaky (another one: 7 of 10), random, or auto: warm for the embedded task and
-    random for other data."""
+    of 10 answers), leaky (another one: 7 of 10), random, or auto: the weights in path, else warm
+    for the embedded task and random for other data."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the matrix products; parameters, logprobs and losses stay float32."""
     remat: bool = False

@@ -34,8 +34,8 @@ class Tokenizer(Protocol):
         """Id of padding."""
 
     @property
-    def eos_id(self) -> int:
-        """Id that ends a completion."""
+    def eos_id(self) -> int | Sequence[int]:
+        """Id, or ids, that end a completion."""
 
     def render(self, prompt: str | Sequence[Mapping[str, Any]]) -> str:
         """The text of a prompt: itself, or messages in the template of the model."""

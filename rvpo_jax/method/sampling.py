@@ -4,7 +4,7 @@
 vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -61,7 +61,7 @@ def make_sampler(
     *,
     group_size: int,
     max_tokens: int,
-    eos_id: int,
+    eos_id: int | Sequence[int],
     pad_id: int,
     temperature: float = 1.0,
     top_k: int = 0,
@@ -77,7 +77,7 @@ def make_sampler(
       decoder: the model.
       group_size: G.
       max_tokens: C, the length limit.
-      eos_id: the token that ends a completion.
+      eos_id: the token, or tokens, that end a completion.
       pad_id: the token after the end.
       temperature: logits are divided by it; 0 takes the most likely token.
       top_k: see ``filter_logits``.
@@ -88,6 +88,8 @@ def make_sampler(
       the whole vocabulary at this temperature (at 1 when it is 0), before top-k and top-p: what
       the training step computes too.
     """
+
+    ends = jnp.atleast_1d(jnp.asarray(eos_id, jnp.int32))
 
     def pick(logits: jax.Array, keys: jax.Array, slot: jax.Array) -> tuple[jax.Array, jax.Array]:
         scaled = logits / (temperature if temperature > 0 else 1.0)
@@ -121,7 +123,7 @@ def make_sampler(
             logits, cache = decoder.decode(params, tokens, slot, prefix, prompt_mask, loop["cache"])
             return {
                 "slot": slot + 1,
-                "done": done | (tokens == eos_id),
+                "done": done | jnp.isin(tokens, ends),
                 "logits": logits,
                 "cache": cache,
                 "completions": put(loop["completions"], tokens),

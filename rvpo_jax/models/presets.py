@@ -3,6 +3,7 @@
 import dataclasses
 
 from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.models.rope import RopeScaling
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,9 @@ class Architecture:
     mlp_width: int
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-6
+    rope_scaling: RopeScaling | None = None
     qkv_bias: bool = True
+    qk_norm: bool = False  # of each head, before the rotation (Qwen3)
     tie_embeddings: bool = True
 
 
@@ -82,9 +85,24 @@ def architecture(preset: str, vocab_size: int) -> Architecture:
         )
     fields = dict(PRESETS[preset])
     own = fields.pop("vocab_size", vocab_size)
-    if own < vocab_size:
+    arch = Architecture(vocab_size=own, **fields)
+    check_vocabulary(arch, vocab_size, f"model.preset {preset}")
+    return arch
+
+
+def check_vocabulary(arch: Architecture, vocab_size: int, what: str) -> None:
+    """Refuses a tokenizer with ids that the model lacks.
+
+    Args:
+      arch: the model.
+      vocab_size: size of the tokenizer's vocabulary; the model's may be larger.
+      what: the model, for the message.
+
+    Raises:
+      ValueError: naming both sizes.
+    """
+    if arch.vocab_size < vocab_size:
         raise Refusal(
-            f"model.preset {preset} has {own} tokens, the tokenizer {vocab_size}.",
+            f"{what} has {arch.vocab_size} tokens, the tokenizer {vocab_size}.",
             "Use the tokenizer of that model.",
         )
-    return Architecture(vocab_size=own, **fields)

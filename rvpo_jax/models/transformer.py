@@ -9,6 +9,7 @@ tokens of either, ``D`` width, ``H`` query heads, ``K`` key/value heads, ``h`` h
 layers, ``V`` vocabulary.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -16,9 +17,12 @@ import jax
 import jax.numpy as jnp
 
 from rvpo_jax.config import ModelConfig
+from rvpo_jax.models.hf import load_weights
+from rvpo_jax.models.hf_config import read_architecture
 from rvpo_jax.models.model import Model
 from rvpo_jax.models.params_io import STARTS, load_params
-from rvpo_jax.models.presets import Architecture, architecture
+from rvpo_jax.models.presets import Architecture, architecture, check_vocabulary
+from rvpo_jax.models.rope import frequencies
 
 MASKED = -1e30  # finite: a padding query, which sees no key, stays a number
 # Longer prompts attend in steps of so many queries, a few queries at a time: bounded memory, and
@@ -98,10 +102,9 @@ def _visible(rows: jax.Array, prompt_mask: jax.Array) -> jax.Array:
     return (causal[None] & prompt_mask[:, None, :])[:, None]
 
 
-def _rotate(x: jax.Array, positions: jax.Array, theta: float) -> jax.Array:
+def _rotate(x: jax.Array, positions: jax.Array, arch: Architecture) -> jax.Array:
     """Rotary embedding of ``[B, G, T, heads, h]`` at ``[B, G, T]`` positions, halves as in HF."""
-    half = x.shape[-1] // 2
-    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    frequency = frequencies(arch.head_dim, arch.rope_theta, arch.rope_scaling)
     angle = positions[..., None].astype(jnp.float32) * frequency.reshape(1, 1, 1, -1)
     cos, sin = jnp.cos(angle)[..., None, :], jnp.sin(angle)[..., None, :]
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
@@ -132,6 +135,9 @@ class Block(nn.Module):
         self.k_proj = dense(arch.num_kv_heads * arch.head_dim, use_bias=arch.qkv_bias)
         self.v_proj = dense(arch.num_kv_heads * arch.head_dim, use_bias=arch.qkv_bias)
         self.o_proj = dense(arch.width)
+        if arch.qk_norm:
+            self.q_norm = nn.RMSNorm(epsilon=arch.norm_eps, dtype=self.dtype)
+            self.k_norm = nn.RMSNorm(epsilon=arch.norm_eps, dtype=self.dtype)
         self.gate_proj = dense(arch.mlp_width)
         self.up_proj = dense(arch.mlp_width)
         self.down_proj = dense(arch.width)
@@ -142,9 +148,10 @@ class Block(nn.Module):
         def heads(y: jax.Array) -> jax.Array:
             return y.reshape(*y.shape[:-1], -1, self.arch.head_dim)
 
-        theta = self.arch.rope_theta
-        q = _rotate(heads(self.q_proj(normed)), positions, theta)
-        k = _rotate(heads(self.k_proj(normed)), positions, theta)
+        q, k = heads(self.q_proj(normed)), heads(self.k_proj(normed))
+        if self.arch.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = _rotate(q, positions, self.arch), _rotate(k, positions, self.arch)
         return q, KeyValues(k, heads(self.v_proj(normed)))
 
     def _finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
@@ -321,28 +328,34 @@ def init_params(model: Transformer, key: jax.Array) -> Any:
 
 
 def transformer_model(config: ModelConfig, vocab_size: int) -> Model:
-    """The decoder of a preset, behind the seam.
+    """The decoder of a preset or of a Hugging Face folder, behind the seam.
 
     Args:
-      config: preset, type of the matrix products, rematerialisation.
+      config: preset or path, type of the matrix products, rematerialisation.
       vocab_size: size of the tokenizer's vocabulary.
 
     Returns:
       The model; ``load`` takes a key of ``params_io.STARTS`` or a path.
 
     Raises:
-      ValueError: on an unknown preset, or a vocabulary larger than the preset's.
+      ValueError: on an unknown preset or a folder that cannot be used, or a vocabulary that the
+        model does not hold.
     """
-    preset = str(config.preset)
-    network = Transformer(
-        architecture(preset, vocab_size), dtype=jnp.dtype(config.dtype), remat=config.remat
-    )
+    name = str(config.preset) if config.path is None else Path(config.path).resolve().name
+    if config.path is None:
+        arch = architecture(name, vocab_size)
+    else:
+        arch = read_architecture(config.path)
+        check_vocabulary(arch, vocab_size, f"model.path {config.path}")
+    network = Transformer(arch, dtype=jnp.dtype(config.dtype), remat=config.remat)
 
     def apply(method: str) -> Any:
         return lambda params, *args: network.apply({"params": params}, *args, method=method)
 
     def load(start: Any) -> Any:
         shapes = jax.eval_shape(lambda: init_params(network, jax.random.key(0)))
+        if start not in STARTS and Path(start).is_dir():
+            return load_weights(start, shapes)
         return load_params(STARTS.get(start, start), shapes)
 
     return Model(
@@ -352,5 +365,5 @@ def transformer_model(config: ModelConfig, vocab_size: int) -> Model:
         empty_cache=network.empty_cache,
         init=lambda key: init_params(network, key),
         load=load,
-        name=preset,
+        name=name,
     )

@@ -155,7 +155,11 @@ def build_task(config: Config, data_dir: Path) -> Task:
 
 
 def _tokenizer(config: Config) -> Tokenizer:
-    """The user's, else bytes; with whole words as tokens for the embedded task."""
+    """The user's, that of the model's folder, or bytes, with whole words for the embedded task."""
+    if config.model.path is not None and config.model.tokenizer == "bytes":
+        from rvpo_jax.data.hf_tokenizer import HfTokenizer
+
+        return HfTokenizer(config.model.path)
     make = pick(config.model.tokenizer, TOKENIZERS, "model.tokenizer")
     return make(PIECES) if make is ByteTokenizer and config.data.source == "embedded" else make()
 
@@ -196,6 +200,8 @@ class Run:
     def initial_params(self) -> Any:
         """Parameters at step 0: the warm start or random ones, the same for the same config."""
         config, init = self.config, self.config.model.init
+        if init == "auto" and config.model.path is not None:
+            return self.policy.model.load(config.model.path)
         if init == "auto":
             embedded = config.data.source == "embedded" and config.model.preset == "tiny"
             init = "warm" if embedded else "random"
