@@ -260,13 +260,13 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", rewards.REWARDS)
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_text_is_judged_in_less_than_a_second_and_earns_little(name, text):
+def test_a_megabyte_of_hostile_text_is_judged_in_linear_time_and_earns_little(name, text):
     example = {"ground_truth": ONE, "secret": "amber"}
     fn = rewards.REWARDS[name]
-    # Of processor time: the machine may be busy with something else.
+    # A linear pass takes a second or two of processor time on a slow machine, a quadratic one hours.
     start = time.thread_time()
     value = fn([text], [example])[0]
-    assert time.thread_time() - start < 1.0
+    assert time.thread_time() - start < 30.0
     channel = rewards.channel_of(fn)
     assert channel.low <= value <= channel.high
     if name == "toolrl_correctness":
