@@ -263,7 +263,7 @@ HOSTILE = {
 def test_a_megabyte_of_hostile_text_is_judged_in_linear_time_and_earns_little(name, text):
     example = {"ground_truth": ONE, "secret": "amber"}
     fn = rewards.REWARDS[name]
-    # A linear pass takes a second or two of processor time on a slow machine, a quadratic one hours.
+    # A linear pass takes a second or two on a slow machine, a quadratic one hours.
     start = time.thread_time()
     value = fn([text], [example])[0]
     assert time.thread_time() - start < 30.0
