@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from rvpo_jax.basics.files import WriteError
 from rvpo_jax.config import ModelConfig
 from rvpo_jax.models import build_model, hf
 from rvpo_jax.models.hf import read_sources, save_weights, tensors_of
@@ -113,6 +114,18 @@ def test_an_export_never_replaces_a_folder(folder, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
+def test_an_export_onto_a_full_disk_is_one_message_and_leaves_nothing(folder, small_disk):
+    disk = small_disk(12)  # the weights take 19 KB
+    with pytest.raises(WriteError, match=r"out could not be written: the disk is full\."):
+        save_weights(load(folder), folder, disk / "out")
+    assert list(disk.iterdir()) == []
+
+
+def test_a_preset_beside_a_path_is_refused(folder):
+    with pytest.raises(ValueError, match=r"model\.preset .*small.* and model\.path .* two models"):
+        ModelConfig(path=folder, preset="small")
+
+
 def drop(tensors):
     del tensors["model.layers.1.mlp.up_proj.weight"]
 
@@ -216,7 +229,12 @@ def test_configs_are_read_as_published(folder, changes, field, value):
         ({"use_sliding_window": True, "sliding_window": 32}, "got a sliding window in use"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "got a sliding window in use"),
         ({"rope_scaling": {"type": "yarn"}}, "rope scaling must be none or llama3, got .*yarn"),
-        ({"rope_scaling": {"rope_type": "llama3"}}, "got llama3 rope scaling without factor"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "factor must be a number above 0, got .*None"),
+        ({"rope_scaling": "yes"}, "rope_parameters must be an object, got .*yes"),
+        ({"rope_theta": "1e6"}, "rope_theta must be a number above 0, got .*1e6"),
+        ({"rms_norm_eps": -1.0}, "rms_norm_eps must be a number above 0, got .*-1.0"),
+        ({"num_key_value_heads": 3}, "got 4 heads, 3 key/value heads of size 8"),
+        ({"head_dim": 7}, "head_dim be even, got 4 heads, 2 key/value heads of size 7"),
         ({"hidden_act": "gelu"}, "hidden_act must be silu, got .*gelu"),
         ({"attention_bias": True}, "attention_bias must be false"),
         ({"quantization_config": {"bits": 4}}, "got quantized weights"),

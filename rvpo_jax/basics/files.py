@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rvpo_jax.basics.refusals import Failure
+from rvpo_jax.basics.text import printable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -85,6 +86,29 @@ def write_text(path: str | Path, text: str) -> None:
     """
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def read_object(path: str | Path) -> tuple[dict[str, Any] | None, str]:
+    """The JSON object in a file, or why there is none.
+
+    Args:
+      path: The file; what it holds may be anything.
+
+    Returns:
+      The object and an empty text; or None and what is there instead, for a message.
+
+    >>> read_object("no such file")
+    (None, 'which cannot be read: No such file or directory')
+    """
+    try:
+        found = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        return None, f"which cannot be read: {error.strerror}"
+    except (ValueError, RecursionError):
+        return None, "which is not valid JSON"
+    if not isinstance(found, dict):
+        return None, f"which holds {printable(f'{found!r:.60}')}"
+    return found, ""
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:

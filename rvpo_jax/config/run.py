@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from rvpo_jax.basics.bounds import Bound, Checked, OneOf
+from rvpo_jax.basics.bounds import Bound, Checked, OneOf, shown
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config.bounds import OrOff, Positive
 
@@ -31,6 +31,16 @@ class ModelConfig(Checked, section="model"):
     """Type of the matrix products; parameters, logprobs and losses stay float32."""
     remat: bool = False
     """Recompute each layer in the backward pass: less memory, about a third more time."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.path, os.PathLike):
+            object.__setattr__(self, "path", os.fspath(self.path))
+        super().__post_init__()
+        if self.path is not None and self.preset != "tiny":
+            raise Refusal(
+                f"model.preset {shown(self.preset)} and model.path {self.path} name two models.",
+                "Give one of them.",
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

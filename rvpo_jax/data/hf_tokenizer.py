@@ -11,6 +11,7 @@ import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from rvpo_jax.basics.files import read_object
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.data.tokenizer import render_messages
@@ -45,8 +46,8 @@ class HfTokenizer:
 
     @property
     def name(self) -> str:
-        """Short name that changes with the vocabulary and the template."""
-        text = self._tokenizer.to_str() + repr(self._template) + repr(self.eos_id)
+        """Short name that changes with the vocabulary."""
+        text = self._tokenizer.to_str() + repr(self.eos_id)
         return f"hf-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
     @property
@@ -78,7 +79,7 @@ class HfTokenizer:
         }
         given = {"messages": list(prompt), "add_generation_prompt": True, **special, **variables}
         try:
-            return _environment().from_string(self._template).render(given)
+            return self._template.render(given)
         except (jinja2.TemplateError, TypeError, ValueError, RecursionError) as error:
             raise Refusal(
                 f"the model's chat template cannot render this prompt: {printable(error)}.",
@@ -159,15 +160,19 @@ def _from_merges(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
+def _template(folder: Path, config: Mapping[str, Any]) -> jinja2.Template | None:
+    """The chat template, compiled once; None where the folder has none."""
     file = folder / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    template = config.get("chat_template")
-    if isinstance(template, list):  # several, by name
-        named = {entry["name"]: entry["template"] for entry in template}
-        template = named.get("default")
-    return template
+    try:
+        source = file.read_text("utf-8") if file.is_file() else config.get("chat_template")
+        if isinstance(source, list):  # several, by name
+            source = {entry["name"]: entry["template"] for entry in source}.get("default")
+        return None if source is None else _environment().from_string(source)
+    except (OSError, ValueError, TypeError, LookupError, jinja2.TemplateError) as error:
+        raise Refusal(
+            f"the chat template of model.path {folder} cannot be read: {printable(error)}.",
+            "Download it again.",
+        ) from None
 
 
 def _environment() -> jinja2.Environment:
@@ -194,12 +199,10 @@ def _text(token: Any) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     """A JSON object; empty where there is no file."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise Refusal(f"{path} must hold a JSON object.", "Download it again.")
+    found, problem = read_object(path) if path.exists() else ({}, "")
+    if found is None:
+        raise Refusal(
+            f"{path.name} of model.path must hold a JSON object, got {path}, {problem}.",
+            "Download it again.",
+        )
     return found

@@ -15,10 +15,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.flax import save_file
 
-from rvpo_jax.basics.files import to_json, write_text
+from rvpo_jax.basics.files import cannot_write, to_json, write_text
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.models.hf_config import read_json
+from rvpo_jax.models.params_io import leaves_by_name
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 PIECE = 64 << 20  # bytes of a tensor that are on the host at once
@@ -82,7 +83,9 @@ def load_weights(folder: str | Path, shapes: Any) -> Any:
     tensors = list(tensors_of(shapes))
     _check(sources, tensors, folder)
     put = jax.jit(jax.lax.dynamic_update_slice, donate_argnums=0)
-    leaves = {path: jnp.zeros(leaf.shape, jnp.float32) for path, leaf in _paths(shapes)}
+    leaves = {
+        path: jnp.zeros(leaf.shape, jnp.float32) for path, leaf in leaves_by_name(shapes).items()
+    }
     for tensor in tensors:
         for start, piece in _pieces(tensor, sources[tensor.name]):
             at = start if tensor.layer is None else (tensor.layer, *start)
@@ -102,34 +105,48 @@ def save_weights(params: Any, source: str | Path, out: str | Path) -> None:
 
     Raises:
       ValueError: if ``out`` holds something, or the source is not there.
+      WriteError: when the disk is full or the folder cannot be written to; nothing is left then.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise Refusal(f"out must be an empty or new folder, got {out}.", "Choose another.")
-    sources, leaves = read_sources(source), dict(_paths(params))
+    sources, leaves = read_sources(source), leaves_by_name(params)
     tensors = [tensor for tensor in tensors_of(params) if tensor.name in sources]
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    try:
+        part.mkdir(parents=True)
+        _write_folder(part, Path(source), tensors, sources, leaves)
+        if out.exists():
+            out.rmdir()
+        part.rename(out)
+    except (OSError, SafetensorError) as error:
+        raise cannot_write(out, error) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_folder(
+    out: Path,
+    source: Path,
+    tensors: list[Tensor],
+    sources: Mapping[str, Source],
+    leaves: Mapping[str, Any],
+) -> None:
     groups = list(_files(tensors, sources))
     weight_map: dict[str, str] = {}
     for number, group in enumerate(groups, start=1):
-        name = (
-            SINGLE if len(groups) == 1 else f"model-{number:05d}-of-{len(groups):05d}.safetensors"
-        )
+        name = f"model-{number:05d}-of-{len(groups):05d}.safetensors" if groups[1:] else SINGLE
         arrays = {t.name: _exported(leaves[t.leaf], t, sources[t.name]) for t in group}
-        save_file(arrays, part / name, metadata={"format": "pt"})
+        save_file(arrays, out / name, metadata={"format": "pt"})
         weight_map |= {tensor.name: name for tensor in group}
-    if len(groups) > 1:
+    if groups[1:]:
         size = sum(_num_bytes(sources[tensor.name]) for tensor in tensors)
         index = {"metadata": {"total_size": size}, "weight_map": weight_map}
-        write_text(part / INDEX, to_json(index, indent=2) + "\n")
+        write_text(out / INDEX, to_json(index, indent=2) + "\n")
     for name in COMPANIONS:
-        if (Path(source) / name).is_file():
-            shutil.copyfile(Path(source) / name, part / name)
-    if out.exists():
-        out.rmdir()
-    part.rename(out)
+        if (source / name).is_file():
+            shutil.copyfile(source / name, out / name)
 
 
 def read_sources(folder: str | Path) -> dict[str, Source]:
@@ -156,11 +173,7 @@ def read_sources(folder: str | Path) -> dict[str, Source]:
         files = [folder / name for name in sorted(names)]
     else:
         files = [folder / SINGLE]
-    found = {}
-    for file in files:
-        for name, source in _header(file).items():
-            found[name] = source
-    return found
+    return {name: source for file in files for name, source in _header(file).items()}
 
 
 def tensors_of(tree: Any) -> Iterator[Tensor]:
@@ -172,7 +185,7 @@ def tensors_of(tree: Any) -> Iterator[Tensor]:
     Yields:
       One per tensor, in the order of our leaves and their layers.
     """
-    for path, leaf in _paths(tree):
+    for path, leaf in leaves_by_name(tree).items():
         if path in _TOP:
             transposed = path == "lm_head/kernel"
             shape = leaf.shape[::-1] if transposed else leaf.shape
@@ -185,11 +198,6 @@ def tensors_of(tree: Any) -> Iterator[Tensor]:
         name = f"{_NORMS.get(module, f'{kind}.{module}')}.{'bias' if field == 'bias' else 'weight'}"
         for layer in range(leaf.shape[0]):
             yield Tensor(f"model.layers.{layer}.{name}", path, layer, shape, transposed)
-
-
-def _paths(tree: Any) -> list[tuple[str, Any]]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
 
 
 def _header(file: Path) -> dict[str, Source]:

@@ -18,7 +18,18 @@ STARTS = {
 }
 
 
-def _names(tree: Any) -> dict[str, Any]:
+def leaves_by_name(tree: Any) -> dict[str, Any]:
+    """The leaves of a parameter tree by their path.
+
+    Args:
+      tree: nested dictionaries.
+
+    Returns:
+      Paths with slashes to leaves, in the order of ``jax.tree.leaves``.
+
+    >>> leaves_by_name({"norm": {"scale": 1.0}})
+    {'norm/scale': 1.0}
+    """
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
@@ -31,7 +42,7 @@ def save_params(params: Any, path: Path, dtype: Any = np.float32) -> None:
       path: the file, replaced as a whole.
       dtype: type on disk.
     """
-    arrays = {name: np.asarray(leaf, dtype) for name, leaf in _names(params).items()}
+    arrays = {name: np.asarray(leaf, dtype) for name, leaf in leaves_by_name(params).items()}
     with replacing(path) as part:
         save_file(arrays, part)
 
@@ -53,7 +64,7 @@ def load_params(path: str | Path, target: Any) -> Any:
     if not path.is_file():
         raise Refusal(f"parameter file {path} does not exist.", "Use model.init random.")
     stored = load_file(path)
-    wanted = _names(target)
+    wanted = leaves_by_name(target)
     wrong = [
         name
         for name in {*stored, *wanted}

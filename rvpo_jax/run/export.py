@@ -7,7 +7,7 @@ import jax
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.models import build_model
 from rvpo_jax.models.hf import save_weights
-from rvpo_jax.run.checkpoint import Checkpoints
+from rvpo_jax.run.restore import newest_params
 from rvpo_jax.run.stored import stored_config
 
 
@@ -33,13 +33,6 @@ def export(workdir: Path, out: Path) -> int:
         )
     model = build_model(config.model, vocab_size=1)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        restored = checkpoints.restore_params(shapes)
-    if restored is None:
-        raise Refusal(
-            f"workdir {workdir} has no checkpoint yet.",
-            f"The first is saved after {config.checkpoint.every} steps.",
-        )
-    params, step = restored
+    params, step = newest_params(shapes, config, workdir)
     save_weights(params, config.model.path, out)
     return step

@@ -85,13 +85,29 @@ def restore_run(config: Config, workdir: Path) -> tuple[Run, Any, int]:
       ValueError: if there is no checkpoint yet.
     """
     run = build_run(config, workdir)
-    abstract = jax.eval_shape(run.initial_params)
+    params, step = newest_params(jax.eval_shape(run.initial_params), config, workdir)
+    return run, parallel.replicate(params, run.policy.devices), step
+
+
+def newest_params(shapes: Any, config: Config, workdir: Path) -> tuple[Any, int]:
+    """The parameters of a run's newest checkpoint.
+
+    Args:
+      shapes: the parameter tree, of shapes.
+      config: of the run.
+      workdir: its folder; nothing in it is changed.
+
+    Returns:
+      The parameters, on one device, and their step.
+
+    Raises:
+      ValueError: if there is no checkpoint yet.
+    """
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        restored = checkpoints.restore_params(abstract)
+        restored = checkpoints.restore_params(shapes)
     if restored is None:
         raise Refusal(
             f"workdir {workdir} has no checkpoint yet.",
             f"The first is saved after {config.checkpoint.every} steps.",
         )
-    params, step = restored
-    return run, parallel.replicate(params, run.policy.devices), step
+    return restored

@@ -199,12 +199,10 @@ class Run:
 
     def initial_params(self) -> Any:
         """Parameters at step 0: the warm start or random ones, the same for the same config."""
-        config, init = self.config, self.config.model.init
-        if init == "auto" and config.model.path is not None:
-            return self.policy.model.load(config.model.path)
+        config, init = self.config, str(self.config.model.init)
         if init == "auto":
             embedded = config.data.source == "embedded" and config.model.preset == "tiny"
-            init = "warm" if embedded else "random"
+            init = config.model.path or ("warm" if embedded else "random")
         if init == "random":
             key = jax.random.fold_in(jax.random.key(config.seed), 0xF00D)
             return self.policy.model.init(key)

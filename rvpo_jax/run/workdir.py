@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from filelock import FileLock, Timeout
 
-from rvpo_jax.basics.files import to_json, write_text
+from rvpo_jax.basics.files import read_object, to_json, write_text
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
@@ -125,14 +125,8 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
       ValueError: if it is no file that can be read, or holds no JSON object.
     """
-    try:
-        stored = json.loads(path.read_bytes())
-        problem = f"which holds {printable(f'{stored!r:.60}')}"
-    except OSError as error:
-        stored, problem = None, f"which cannot be read: {error.strerror}"
-    except (ValueError, RecursionError):
-        stored, problem = None, "which is not valid JSON"
-    if not isinstance(stored, dict):
+    stored, problem = read_object(path)
+    if stored is None:
         raise Refusal(
             f"config.json must be a file with the fields of a run, got {path}, {problem}.",
             "Restore it, remove it (its checkpoints have a copy), or choose another --workdir.",
