@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from rich.console import Console
 
 from rvpo_jax.auditing import audit
@@ -22,6 +24,7 @@ from rvpo_jax.run.console import opening_lines
 from rvpo_jax.run.recorder import Laps, NonFiniteError, Recorder, Sampled
 from rvpo_jax.run.restore import start_or_resume
 from rvpo_jax.run.setup import Run, build_run
+from rvpo_jax.run.shorten import shorten
 from rvpo_jax.run.stopping import Stopped, stop_requests, stopped
 from rvpo_jax.run.workdir import check_workdir, lock_workdir, write_config
 from rvpo_jax.types import Batch, Rollout, TrainState
@@ -58,7 +61,8 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
         every, keep = config.checkpoint.every, config.checkpoint.keep
         with Checkpoints(workdir / "checkpoints", keep=keep, save_every=every) as checkpoints:
             state, meta = start_or_resume(run, workdir, checkpoints, stream)
-            first, key = int(state.step), state.key  # on one device; its keys are split over all
+            # On one device, and a copy: the step takes the memory of the state it is given.
+            first, key = int(state.step), jnp.copy(state.key)
             for line in opening_lines(run, state, first):
                 console.print(line, markup=False, highlight=False)
             reference = _reference(run)
@@ -69,7 +73,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                         record.evaluation(step, state.params)
                     laps = Laps()
                     sampled = _sample_and_score(run, state.params, next(stream), key, step, laps)
-                    batch = _with_reference(run, sampled.batch, reference)
+                    batch = _with_reference(run, shorten(sampled.batch), reference)
                     new_state, *outcome = run.train_step(state, batch)
                     judged, metrics = jax.device_get(outcome)
                     laps.lap("update")
@@ -103,7 +107,12 @@ def _sample_and_score(
     batch = make_batch(rollout, scores.rewards, scores.where)
     laps.lap("reward")
     return Sampled(
-        examples=examples, texts=texts, batch=batch, truncated=rollout.truncated, scores=scores
+        examples=examples,
+        texts=texts,
+        batch=batch,
+        truncated=rollout.truncated,
+        computed=float(np.sum(rollout.computed)),
+        scores=scores,
     )
 
 

@@ -29,6 +29,8 @@ class Rollout:
       completion_mask: ``[B, G, C]`` bool, True up to and including EOS.
       logprobs: ``[B, G, C]`` float32, nats, at the sampling temperature; 0 outside the mask.
       truncated: ``[B, G]`` bool, cut at the length limit before EOS.
+      computed: ``[B]`` float32, token positions that decoding computed, those of ended completions
+        among them: an equal share of its device's for each prompt.
     """
 
     prompts: jax.Array
@@ -37,6 +39,7 @@ class Rollout:
     completion_mask: jax.Array
     logprobs: jax.Array
     truncated: jax.Array
+    computed: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -53,6 +56,8 @@ class Batch:
       rewards: ``[B, G, M]`` float32, each channel in its own unit.
       where: ``[B, G, M]`` bool, channel exists and was scored.
       ref_logprobs: ``[B, G, C]`` float32, nats, of the reference policy; only with a KL term.
+      max_tokens: the length limit of completions, not an array; C may be shorter where all of a
+        batch are. None: C.
     """
 
     prompts: jax.Array
@@ -63,6 +68,7 @@ class Batch:
     rewards: jax.Array
     where: jax.Array
     ref_logprobs: jax.Array | None = None
+    max_tokens: int | None = dataclasses.field(default=None, metadata={"static": True})
 
 
 @jax.tree_util.register_dataclass

@@ -10,7 +10,7 @@ import numpy as np
 import oracle
 import pytest
 
-from rvpo_jax.method import losses
+from rvpo_jax.method import losses, ratios
 
 INF = float("inf")
 NAN = float("nan")
@@ -33,7 +33,7 @@ def loss(
     logprobs, old, advantages, mask, denominator="token", level="token", clip_high=0.2,
     dual_clip=None,
 ):  # fmt: skip
-    ratio = losses.log_ratios(logprobs, old, mask, level)
+    ratio = ratios.log_ratios(logprobs, old, mask, level)
     weights, count = losses.token_weights(mask, denominator)
     total = losses.clipped_policy_loss(
         ratio, advantages, weights, clip_low=0.2, clip_high=clip_high, dual_clip=dual_clip
@@ -149,7 +149,7 @@ def test_sums_over_two_halves_of_a_batch_add_up_to_the_whole(denominator):
     logprobs, old, advantages, mask = batch(shape=(4, 3, 5))
 
     def parts(rows):
-        ratio = losses.log_ratios(logprobs[rows], old[rows], mask[rows])
+        ratio = ratios.log_ratios(logprobs[rows], old[rows], mask[rows])
         weights, count = losses.token_weights(mask[rows], denominator)
         return losses.clipped_policy_loss(ratio, advantages[rows], weights), count
 
@@ -165,7 +165,7 @@ def test_sequence_ratio_is_the_geometric_mean_worked_by_hand():
     logprobs = jnp.array([[[-1.0, -1.0, -1.0], [-2.0, -1.0, -1.0]]])
     old = jnp.array([[[-1.1, -1.3, -0.9], [-1.5, -9.0, -9.0]]])
     mask = jnp.array([[[1, 1, 1], [1, 0, 0]]], bool)
-    ratio = losses.log_ratios(logprobs, old, mask, "sequence")
+    ratio = ratios.log_ratios(logprobs, old, mask, "sequence")
     np.testing.assert_allclose(ratio[0], [[0.1, 0.1, 0.1], [-0.5, 0, 0]], atol=1e-6)
 
 
@@ -181,9 +181,9 @@ def test_sequence_level_gradient_is_shared_by_the_tokens_of_a_completion():
 def test_log_ratios_are_bounded_so_that_losses_stay_finite():
     logprobs, old = jnp.array([[[0.0, -1000.0]]]), jnp.array([[[-1000.0, 0.0]]])
     mask = jnp.ones((1, 1, 2), bool)
-    np.testing.assert_array_equal(losses.log_ratios(logprobs, old, mask)[0, 0], [20.0, -20.0])
+    np.testing.assert_array_equal(ratios.log_ratios(logprobs, old, mask)[0, 0], [20.0, -20.0])
     for estimator in ("k1", "k2", "k3"):
-        assert np.isfinite(losses.kl_estimate(logprobs, old, mask, estimator)).all()
+        assert np.isfinite(ratios.kl_estimate(logprobs, old, mask, estimator)).all()
     for sign in (1.0, -1.0):
         assert np.isfinite(loss(logprobs, old, jnp.array([[sign]]), mask))
 
@@ -206,7 +206,7 @@ def test_masking_does_not_lean_on_the_compiler():
     # XLA turns x * mask into a selection, which hides 0 * NaN; operation by operation it shows.
     mask = jnp.array([[[True, False]]])
     with jax.disable_jit():
-        ratio = losses.log_ratios(jnp.array([[[-1.0, NAN]]]), jnp.array([[[-1.5, INF]]]), mask)
+        ratio = ratios.log_ratios(jnp.array([[[-1.0, NAN]]]), jnp.array([[[-1.5, INF]]]), mask)
     assert ratio.tolist() == [[[0.5, 0.0]]]
 
 
@@ -215,7 +215,7 @@ def test_garbage_outside_the_mask_reaches_no_kl(estimator):
     logprobs, old, _, mask = batch()
     dirty = jnp.asarray(np.where(mask, logprobs, np.float32(NAN)))
     value, gradient = jax.value_and_grad(
-        lambda x: losses.kl_estimate(x, jnp.asarray(old), jnp.asarray(mask), estimator).sum()
+        lambda x: ratios.kl_estimate(x, jnp.asarray(old), jnp.asarray(mask), estimator).sum()
     )(dirty)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
@@ -233,7 +233,7 @@ def expected_kl(policy, reference, estimator):
     """Exact expectation of the estimator over a categorical, by enumeration."""
     mask = jnp.ones((1, 1, len(policy)), bool)
     logs = [jnp.log(jnp.asarray(p, jnp.float32))[None, None] for p in (policy, reference)]
-    return float((losses.kl_estimate(*logs, mask, estimator)[0, 0] * policy).sum())
+    return float((ratios.kl_estimate(*logs, mask, estimator)[0, 0] * policy).sum())
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k3"])
@@ -265,7 +265,7 @@ def test_kl_estimators_worked_by_hand(estimator, expected):
     logprobs = jnp.log(jnp.array([[[0.5, 0.25, 0.9]]]))
     reference = jnp.log(jnp.array([[[0.25, 0.5, 0.1]]]))
     mask = jnp.array([[[True, True, False]]])
-    value = losses.kl_estimate(logprobs, reference, mask, estimator)
+    value = ratios.kl_estimate(logprobs, reference, mask, estimator)
     np.testing.assert_allclose(value[0, 0], [*expected, 0.0], rtol=1e-6)
 
 
@@ -281,7 +281,7 @@ def test_expected_gradient_of_k2_is_that_of_the_kl():
         logs = jax.nn.log_softmax(theta)[None, None]
         reference = jnp.log(jnp.asarray(REFERENCE, jnp.float32))[None, None]
         mask = jnp.ones((1, 1, 4), bool)
-        estimate = losses.kl_estimate(logs, reference, mask, "k2")
+        estimate = ratios.kl_estimate(logs, reference, mask, "k2")
         return jnp.sum(jnp.asarray(POLICY, jnp.float32) * estimate[0, 0])
 
     np.testing.assert_allclose(jax.grad(surrogate)(theta), jax.grad(kl)(theta), atol=1e-6)
@@ -295,7 +295,7 @@ def test_importance_weights_are_capped_and_constant():
     sampler = jnp.log(jnp.array([[[0.1, 0.4, 0.1]]]))
     mask = jnp.array([[[True, True, False]]])
     weights, pullback = jax.vjp(
-        lambda t, s: losses.importance_weights(t, s, mask, cap=2.0), trainer, sampler
+        lambda t, s: ratios.importance_weights(t, s, mask, cap=2.0), trainer, sampler
     )
     # Ratios 5 (capped at 2) and 1/2; 1 outside the mask.
     np.testing.assert_allclose(weights[0, 0], [2.0, 0.5, 1.0], rtol=1e-6)

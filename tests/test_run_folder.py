@@ -491,12 +491,12 @@ def test_a_run_killed_before_its_first_checkpoint_says_that_it_starts_again(run,
 def test_a_run_on_a_full_disk_ends_with_one_message_and_the_path(small_disk):
     workdir = small_disk(3500) / "run"  # the first checkpoint fits, the third does not
     command = [sys.executable, "-m", "rvpo_jax", "train", "--workdir", str(workdir), *OPTIONS]
-    devices = "--xla_force_host_platform_device_count=8"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     done = subprocess.run(
         command,
         capture_output=True,
         text=True,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": devices},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
     )
     assert done.returncode == 1
     assert re.fullmatch(

@@ -46,7 +46,7 @@ def table_decoder(logits):
     def prefill(params, prompts, prompt_mask):
         return jnp.broadcast_to(logits, (prompts.shape[0], logits.size)), None
 
-    def decode(params, tokens, slot, prefix, prompt_mask, cache):
+    def decode(params, tokens, age, step, prefix, prompt_mask, cache):
         return jnp.broadcast_to(logits, (*tokens.shape, logits.size)), cache
 
     return SimpleNamespace(prefill=prefill, decode=decode, empty_cache=lambda *shape: None)
@@ -164,3 +164,73 @@ def test_keys_differ_between_steps_and_prompts():
     key = jax.random.key(0)
     data = [jax.random.key_data(prompt_keys(key, step, 5)) for step in range(3)]
     assert len({tuple(row) for row in np.concatenate(data).tolist()}) == 15
+
+
+@pytest.mark.parametrize("max_tokens", [12, 140])
+@pytest.mark.parametrize("num_slots", [1, 5])
+def test_slots_that_are_filled_again_write_the_same_completions(num_slots, max_tokens):
+    # 140 tokens: the cache is long enough to be read in blocks, and goes round more than once.
+    tokens, mask = prompts()
+    keys = prompt_keys(jax.random.key(1), 0, 4)
+    expected = jax.jit(sampler(max_tokens))(PARAMS, tokens, mask, keys)
+    actual = jax.jit(sampler(max_tokens, num_slots=num_slots))(PARAMS, tokens, mask, keys)
+    for field in ("completions", "completion_mask", "truncated"):
+        np.testing.assert_array_equal(getattr(actual, field), getattr(expected, field), field)
+    np.testing.assert_allclose(actual.logprobs, expected.logprobs, atol=1e-5)
+    lengths = np.asarray(expected.completion_mask).sum(-1)
+    assert lengths.min() < 12 <= lengths.max()
+    assert lengths.sum() > max_tokens, "the case needs a cache that goes round"
+
+
+@pytest.mark.parametrize("max_tokens", [12, 140])
+def test_logprobs_of_a_long_cache_equal_those_of_the_full_forward_pass(max_tokens):
+    tokens, mask = prompts()
+    keys = prompt_keys(jax.random.key(3), 0, 4)
+    rollout = jax.jit(sampler(max_tokens, num_slots=3))(PARAMS, tokens, mask, keys)
+    logits = MODEL.apply({"params": PARAMS}, tokens, mask, rollout.completions)
+    expected, _ = losses.token_logprobs(logits, rollout.completions)
+    expected = jnp.where(rollout.completion_mask, expected, 0.0)
+    np.testing.assert_allclose(rollout.logprobs, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_slots", [None, 2])
+def test_completions_that_are_not_wanted_are_not_written(num_slots):
+    tokens, mask = prompts()
+    keys = prompt_keys(jax.random.key(1), 0, 4)
+    sample = jax.jit(sampler(num_slots=num_slots))
+    everything = sample(PARAMS, tokens, mask, keys)
+    wanted = jnp.array([[1, 0, 0], [0, 0, 0], [1, 1, 1], [0, 1, 0]], bool)
+    some = sample(PARAMS, tokens, mask, keys, wanted)
+    np.testing.assert_array_equal(
+        some.completion_mask, everything.completion_mask & wanted[..., None]
+    )
+    np.testing.assert_array_equal(
+        some.completions, np.where(wanted[..., None], everything.completions, PAD)
+    )
+    assert not some.truncated[~wanted].any()
+
+
+def test_positions_that_decoding_computes_are_counted_by_hand():
+    # Every completion has 4 tokens. 2 x 3 of them in 2 slots: three rounds of 4 steps.
+    decoder = table_decoder([0.0, -9e9, 0.5])
+    options = {"group_size": 3, "max_tokens": 4, "eos_id": 1, "pad_id": 0}
+    keys = prompt_keys(jax.random.key(0), 0, 2)
+    for num_slots, total in [(None, 24), (2, 24), (4, 32)]:
+        sample = make_sampler(decoder, num_slots=num_slots, **options)
+        assert sample(None, *prompts(2), keys).computed.tolist() == [total / 2] * 2
+
+
+def test_long_tails_leave_few_slots_empty():
+    # Geometric lengths of mean 12: at least 85 % of the computed positions are tokens.
+    with np.errstate(divide="ignore"):
+        decoder = table_decoder(np.log([0.0, 1 / 12, 11 / 12]))
+    options = {"group_size": 8, "max_tokens": 256, "eos_id": 1, "pad_id": 0}
+    keys = prompt_keys(jax.random.key(0), 0, 32)
+    used = {}
+    for num_slots in (None, 16):
+        rollout = jax.jit(make_sampler(decoder, num_slots=num_slots, **options))(
+            None, *prompts(32), keys
+        )
+        used[num_slots] = float(rollout.completion_mask.sum() / rollout.computed.sum())
+    assert used[None] < 0.3
+    assert used[16] > 0.85

@@ -76,9 +76,9 @@ def finished_long(tmp_path_factory):
 
 def start(workdir, *options, env=None):
     command = [sys.executable, "-m", "rvpo_jax", "train", "--workdir", str(workdir)]
-    # The devices of this test process: another number of them is compiled differently.
-    devices = "--xla_force_host_platform_device_count=8"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": devices, **(env or {})}
+    # The devices and flags of this test process: others are compiled differently.
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, **(env or {})}
     return subprocess.Popen(
         [*command, *OPTIONS, *options],
         stdout=subprocess.PIPE,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rvpo_jax.method import losses
-from rvpo_jax.models import transformer
+from rvpo_jax.models import attention
 from rvpo_jax.models.presets import PRESETS, Architecture, architecture
 from rvpo_jax.models.transformer import Transformer, init_params
 
@@ -107,7 +107,8 @@ def test_cached_decoding_equals_the_full_forward_pass():
     cache = model.empty_cache(3, 2, 5)
     for slot in range(4):
         tokens = completions[:, :, slot]
-        logits, cache = model.apply(params, tokens, slot, prefix, mask, cache, method="decode")
+        age = jnp.full(tokens.shape, slot)
+        logits, cache = model.apply(params, tokens, age, slot, prefix, mask, cache, method="decode")
         steps.append(logits)
     np.testing.assert_allclose(jnp.stack(steps, axis=2), full, atol=1e-5)
 
@@ -143,14 +144,15 @@ def test_attention_in_chunks_equals_attention_at_once(monkeypatch, length):
         return jnp.sum(losses.token_logprobs(logits, completions)[0])
 
     expected, expected_grad = jax.value_and_grad(loss)(params)
-    monkeypatch.setattr(transformer, "KEY_STEP", 4)
-    monkeypatch.setattr(transformer, "QUERY_CHUNK", 3)
+    monkeypatch.setattr(attention, "KEY_STEP", 4)
+    monkeypatch.setattr(attention, "QUERY_CHUNK", 3)
     actual, actual_grad = jax.value_and_grad(loss)(params)
     assert actual == pytest.approx(float(expected), abs=1e-4)
     chex.assert_trees_all_close(actual_grad, expected_grad, atol=1e-4)
 
 
-def test_recomputing_layers_gives_the_same_gradient():
+@pytest.mark.parametrize("keeps", ["nothing", "products"])
+def test_recomputing_layers_gives_the_same_gradient(keeps):
     prompts, mask, completions = inputs()
     params = perturbed_params(Transformer(ARCH))
 
@@ -162,7 +164,10 @@ def test_recomputing_layers_gives_the_same_gradient():
         return jax.grad(loss)(params)
 
     chex.assert_trees_all_close(
-        grad(Transformer(ARCH, remat=True)), grad(Transformer(ARCH)), rtol=1e-4, atol=1e-5
+        grad(Transformer(ARCH, remat=True, remat_keeps=keeps)),
+        grad(Transformer(ARCH)),
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 

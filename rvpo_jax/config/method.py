@@ -235,7 +235,7 @@ class LossConfig(Checked, section="loss"):
     """Bound c > 1 on the loss of a negative advantage, c * |A|; None: off."""
     kl_coef: Annotated[float, OrOff] = 0.0
     """Weight of the KL divergence to the policy of step 0; GDPO and RVPO train with 0."""
-    kl_estimator: Annotated[str | Function, OneOf("rvpo_jax.method.losses:KL_ESTIMATORS")] = "k3"
+    kl_estimator: Annotated[str | Function, OneOf("rvpo_jax.method.ratios:KL_ESTIMATORS")] = "k3"
     """k1: log ratio; k2: half its square; k3: exp(-log ratio) - 1 + log ratio."""
     entropy_coef: Annotated[float, Bound(hint="0 turns it off.")] = 0.0
     """Weight of the policy's entropy, which is maximised."""
@@ -259,6 +259,10 @@ class LossConfig(Checked, section="loss"):
     microbatch_size: Annotated[int | None, Positive] = 4
     """Prompts per device whose gradients are computed at once and then added up, to save memory
     (and time, on a CPU); None: the whole minibatch."""
+    microbatch_tokens: Annotated[int | None, Bound(ge=32, hint="Often a few thousand.")] = None
+    """Put prompts together until their completions have so many tokens, at most microbatch_size
+    prompts, and pack the tokens so that no padding is computed: for lengths that differ much. At
+    least group_size x max_completion_tokens; None: microbatches by prompts, padded."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -280,5 +284,7 @@ class OptimConfig(Checked, section="optim"):
     """adamw: decay of the first moment."""
     b2: Annotated[float, Decay] = 0.99
     """adamw: decay of the second moment."""
+    moment_dtype: Literal["float32", "bfloat16"] = "float32"
+    """adamw: type of the first moment; the second one stays float32."""
     max_grad_norm: Annotated[float, Bound(gt=0, finite=False, hint=Positive.hint)] = 1.0
     """The gradient is scaled down to this global norm; inf: never."""

@@ -31,6 +31,9 @@ class ModelConfig(Checked, section="model"):
     """Type of the matrix products; parameters, logprobs and losses stay float32."""
     remat: bool = False
     """Recompute each layer in the backward pass: less memory, about a third more time."""
+    remat_keeps: Literal["nothing", "products"] = "nothing"
+    """With remat, what is kept of a layer: products are those with weights, a few times the memory
+    of nothing, and only the cheap rest is computed again."""
 
     def __post_init__(self) -> None:
         if isinstance(self.path, os.PathLike):
@@ -57,6 +60,9 @@ class RolloutConfig(Checked, section="rollout"):
     """P: longer prompts are dropped and counted; None: 128 for the embedded task, else 4096."""
     max_completion_tokens: Annotated[int, Positive] = 48
     """C: a completion is cut here when it has not ended."""
+    num_slots: Annotated[int | None, Positive] = None
+    """Completions that a device writes at the same time; one that ends makes room for the next.
+    None: on a CPU a sixteenth of the device's, at least 32; elsewhere all at once."""
     temperature: Annotated[float, Positive] = 1.0
     """Logits are divided by it, when sampling and when logprobs are computed; > 0."""
     top_k: Annotated[int, OrOff] = 0

@@ -1,6 +1,6 @@
 """Policy-gradient losses over tokens, as sums; the step owns the denominator.
 
-Objectives, KL estimators and denominators are dictionaries of functions: a name in ``LossConfig``
+Objectives and denominators are dictionaries of functions: a name in ``LossConfig``
 picks one, and a user's function stands wherever a name does. A new one of ours is a function and an
 entry here; a new term is a function.
 
@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rvpo_jax.method.binding import bind, pick
-
-MAX_LOG_RATIO = 20.0  # exp(20) is outside every clip range, and squared it still fits float32
+from rvpo_jax.method.ratios import kl_estimate
 
 
 def token_logprobs(logits: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -38,52 +37,6 @@ def token_logprobs(logits: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax
         jnp.exp(log_probs) * jnp.where(log_probs > -jnp.inf, log_probs, 0.0), axis=-1
     )
     return jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0], entropy
-
-
-def log_ratios(
-    logprobs: jax.Array, old_logprobs: jax.Array, completion_mask: jax.Array, level: str = "token"
-) -> jax.Array:
-    """log(pi / pi_old), bounded, 0 outside the mask.
-
-    Args:
-      logprobs: ``[B, G, C]`` float32, current policy.
-      old_logprobs: ``[B, G, C]`` float32, the policy that sampled.
-      completion_mask: ``[B, G, C]`` bool.
-      level: token, or sequence: the mean over a completion's tokens, the same for each of them.
-
-    Returns:
-      ``[B, G, C]`` float32.
-
-    Source:
-      sequence: GSPO, arXiv:2507.18071, Eq. 7.
-    """
-    ratios = jnp.where(completion_mask, logprobs - old_logprobs, 0.0)
-    if level == "sequence":
-        lengths = jnp.sum(completion_mask, axis=-1, keepdims=True)
-        mean = jnp.sum(ratios, axis=-1, keepdims=True) / jnp.maximum(lengths, 1)
-        ratios = jnp.where(completion_mask, mean, 0.0)
-    return jnp.clip(ratios, -MAX_LOG_RATIO, MAX_LOG_RATIO)
-
-
-def importance_weights(
-    trainer_logprobs: jax.Array, sampler_logprobs: jax.Array, completion_mask: jax.Array, cap: float
-) -> jax.Array:
-    """Truncated weights that correct a sampler whose probabilities differ from the trainer's.
-
-    Args:
-      trainer_logprobs: ``[B, G, C]`` float32, the sampling parameters seen by the trainer.
-      sampler_logprobs: ``[B, G, C]`` float32, what the sampler reported.
-      completion_mask: ``[B, G, C]`` bool.
-      cap: upper bound of a weight.
-
-    Returns:
-      ``[B, G, C]`` float32, no gradient; 1 outside the mask.
-
-    Source:
-      Yao et al. 2025, "Truncated importance sampling" for a rollout/training mismatch.
-    """
-    log_ratio = log_ratios(trainer_logprobs, sampler_logprobs, completion_mask)
-    return jax.lax.stop_gradient(jnp.minimum(jnp.exp(log_ratio), cap))
 
 
 # Objectives: (log_ratio, advantages, weights, *, ...) -> sum over tokens
@@ -226,7 +179,7 @@ def per_token(completion_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
       Weights ``[B, G, C]`` float32, 0 outside the mask; the denominator, scalar float32.
 
     >>> mask = jnp.array([[[True, True], [True, False]]])
-    >>> [float(count(mask)[1]) for count in DENOMINATORS.values()]
+    >>> [float(token_weights(mask, name)[1]) for name in DENOMINATORS]
     [3.0, 2.0, 4.0]
     """
     weights = completion_mask.astype(jnp.float32)
@@ -247,17 +200,19 @@ def per_sequence(completion_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     return weights / jnp.maximum(lengths, 1.0), jnp.float32(lengths.size)
 
 
-def constant_length(completion_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Tokens over the fixed length C: Dr.GRPO.
+def constant_length(completion_mask: jax.Array, *, max_tokens: int) -> tuple[jax.Array, jax.Array]:
+    """Tokens over the fixed length limit: Dr.GRPO.
 
     Args:
       completion_mask: ``[B, G, C]`` bool.
+      max_tokens: the length limit; C may be shorter where no completion is longer.
 
     Returns:
       See ``per_token``.
     """
     weights = completion_mask.astype(jnp.float32)
-    return weights, jnp.float32(completion_mask.size)
+    num_completions = completion_mask.shape[0] * completion_mask.shape[1]
+    return weights, jnp.float32(num_completions * max_tokens)
 
 
 DENOMINATORS: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
@@ -268,14 +223,19 @@ DENOMINATORS: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
 
 
 def token_weights(
-    completion_mask: jax.Array, denominator: Any = "token", keep: jax.Array | None = None
+    completion_mask: jax.Array,
+    denominator: Any = "token",
+    keep: jax.Array | None = None,
+    max_tokens: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """How much each token counts, and this device's share of the denominator.
 
     Args:
       completion_mask: ``[B, G, C]`` bool.
-      denominator: a key of ``DENOMINATORS``, or a function of the mask that may name ``keep``.
+      denominator: a key of ``DENOMINATORS``, or a function of the mask that may name ``keep`` and
+        ``max_tokens``.
       keep: ``[B, G]`` bool, completions that the rule did not drop; None: all.
+      max_tokens: the length limit of completions; None: C.
 
     Returns:
       See ``per_token``.
@@ -286,72 +246,8 @@ def token_weights(
     """
     function = pick(denominator, DENOMINATORS, "loss.denominator")
     keep = jnp.ones(completion_mask.shape[:2], bool) if keep is None else keep
-    return bind(function, {"keep": keep}, what="denominator")(completion_mask)
-
-
-# KL estimators: (log_ratio) -> nats per token
-
-
-def k1(log_ratio: jax.Array) -> jax.Array:
-    """The log ratio d itself: unbiased, high variance, can be negative.
-
-    Args:
-      log_ratio: d = log pi - log pi_ref, any shape.
-
-    Returns:
-      The same shape, nats per token.
-    """
-    return log_ratio
-
-
-def k2(log_ratio: jax.Array) -> jax.Array:
-    """d^2 / 2: biased, and its gradient is that of the true KL divergence.
-
-    Args:
-      log_ratio: d = log pi - log pi_ref, any shape.
-
-    Returns:
-      The same shape, nats.
-    """
-    return 0.5 * log_ratio**2
-
-
-def k3(log_ratio: jax.Array) -> jax.Array:
-    """exp(-d) - 1 + d: unbiased, never negative.
-
-    Args:
-      log_ratio: d = log pi - log pi_ref, any shape.
-
-    Returns:
-      The same shape, nats.
-
-    Source:
-      Schulman 2020, "Approximating KL divergence".
-    """
-    return jnp.expm1(-log_ratio) + log_ratio
-
-
-KL_ESTIMATORS: dict[str, Callable[[jax.Array], jax.Array]] = {"k1": k1, "k2": k2, "k3": k3}
-
-
-def kl_estimate(
-    logprobs: jax.Array, ref_logprobs: jax.Array, completion_mask: jax.Array, estimator: Any = "k3"
-) -> jax.Array:
-    """Per-token estimate of KL(policy || reference) from the policy's own samples.
-
-    Args:
-      logprobs: ``[B, G, C]`` float32, current policy.
-      ref_logprobs: ``[B, G, C]`` float32, frozen reference.
-      completion_mask: ``[B, G, C]`` bool.
-      estimator: a key of ``KL_ESTIMATORS``, or a function of the log ratio.
-
-    Returns:
-      ``[B, G, C]`` float32, nats, 0 outside the mask.
-    """
-    function = pick(estimator, KL_ESTIMATORS, "loss.kl_estimator")
-    return jnp.where(
-        completion_mask, function(log_ratios(logprobs, ref_logprobs, completion_mask)), 0.0
-    )
+    named = {"keep": keep, "max_tokens": max_tokens or completion_mask.shape[2]}
+    return bind(function, named, what="denominator")(completion_mask)
 
 
 # Further terms: (logprobs, *, ...) -> (sum over tokens, token sums by name of the metric)

@@ -37,5 +37,11 @@ def make_optimizer(config: OptimConfig, num_updates: int) -> optax.GradientTrans
     if config.name == "sgd":
         optimizer = optax.sgd(rate)
     else:
-        optimizer = optax.adamw(rate, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay)
+        optimizer = optax.adamw(
+            rate,
+            b1=config.b1,
+            b2=config.b2,
+            weight_decay=config.weight_decay,
+            mu_dtype=None if config.moment_dtype == "float32" else config.moment_dtype,
+        )
     return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optimizer)

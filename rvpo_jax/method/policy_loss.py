@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import LossConfig
-from rvpo_jax.method import losses
+from rvpo_jax.method import losses, ratios
 from rvpo_jax.method.binding import asks_for, bind, name_of, pick
 from rvpo_jax.types import Batch
 
@@ -102,14 +102,14 @@ def microbatch_loss(
     batch, config = work["batch"], loss.config
     mask = batch.completion_mask
     logprobs, entropy = logprob_fn(params, batch)
-    weights, _ = losses.token_weights(mask, loss.denominator, work["keep"])
+    weights, _ = losses.token_weights(mask, loss.denominator, work["keep"], batch.max_tokens)
     old_logprobs, policy_weights = batch.old_logprobs, weights
     if config.importance_cap is not None:
         old_logprobs = work["trainer_logprobs"]
-        policy_weights = weights * losses.importance_weights(
+        policy_weights = weights * ratios.importance_weights(
             old_logprobs, batch.old_logprobs, mask, config.importance_cap
         )
-    log_ratio = losses.log_ratios(logprobs, old_logprobs, mask, loss.ratio_level)
+    log_ratio = ratios.log_ratios(logprobs, old_logprobs, mask, loss.ratio_level)
     available = {
         "log_ratio": log_ratio,
         "advantages": work["advantages"],
@@ -156,7 +156,7 @@ def _token_sums(
     """What every loss logs."""
     mask, ratio = available["completion_mask"], jnp.exp(log_ratio)
     clipped = (ratio < 1 - available["clip_low"]) | (ratio > 1 + available["clip_high"])
-    kl_old = losses.kl_estimate(logprobs, available["old_logprobs"], mask)
+    kl_old = ratios.kl_estimate(logprobs, available["old_logprobs"], mask)
     return {
         "policy/ratio_mean": jnp.sum(ratio, where=mask),
         "policy/clip_frac": jnp.sum((clipped & mask).astype(jnp.float32)),

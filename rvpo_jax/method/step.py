@@ -16,6 +16,12 @@ from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import AdvantageConfig, Channel, LossConfig
 from rvpo_jax.method import losses
 from rvpo_jax.method.advantages import compute_advantages, init_rule_state, without_state
+from rvpo_jax.method.microbatches import (
+    computed_positions,
+    map_over_microbatches,
+    split,
+    sum_over_microbatches,
+)
 from rvpo_jax.method.policy_loss import LogprobFn, PolicyLoss, microbatch_loss, resolve_loss
 from rvpo_jax.types import Advantages, Batch, TrainState
 
@@ -178,11 +184,15 @@ def _updates(
 ) -> tuple[Any, Any, Metrics]:
     """All optimizer updates of one rollout batch: parameters, optimizer state, mean metrics."""
     config = loss.config
-    minibatches = _split(work, config.num_minibatches)
+    minibatches = split(work, config.num_minibatches)
     if config.importance_cap is not None:
-        minibatches["trainer_logprobs"] = _trainer_logprobs(
-            logprob_fn, state.params, minibatches["batch"], config.microbatch_size
-        )
+        # The sampling parameters' logprobs as the trainer computes them.
+        def trainer_logprobs(minibatch):
+            return map_over_microbatches(
+                lambda part: logprob_fn(state.params, part["batch"])[0], minibatch, config
+            )
+
+        minibatches["trainer_logprobs"] = jax.lax.map(trainer_logprobs, minibatches)
 
     def total(x):
         return x if axis_name is None else jax.lax.psum(x, axis_name)
@@ -192,24 +202,24 @@ def _updates(
         mask = minibatch["batch"].completion_mask
         # Devices hold different numbers of tokens, so averaging local means would weigh tokens
         # unequally: share the denominator, sum the gradients.
-        _, count = losses.token_weights(mask, loss.denominator, minibatch["keep"])
+        _, count = losses.token_weights(
+            mask, loss.denominator, minibatch["keep"], minibatch["batch"].max_tokens
+        )
         denominator = total(count)
         num_tokens = total(jnp.sum(mask, dtype=jnp.float32))
 
-        def microbatch_grad(grads, microbatch):
+        def gradient(microbatch):
             grad_fn = jax.grad(microbatch_loss, has_aux=True)
-            new, sums = grad_fn(params, microbatch, logprob_fn, loss, denominator)
-            return jax.tree.map(jnp.add, grads, new), sums
+            return grad_fn(params, microbatch, logprob_fn, loss, denominator)
 
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        microbatches = _split(minibatch, num_microbatches(mask.shape[0], config.microbatch_size))
-        grads, sums = _scan(microbatch_grad, zeros, microbatches)
-        grads = total(grads)
-        sums = total(jax.tree.map(lambda x: jnp.sum(x, axis=0), sums))
+        grads, sums = total(sum_over_microbatches(gradient, minibatch, config))
         updates, opt_state = optimizer.update(grads, opt_state, params)
         metrics = {name: value / jnp.maximum(num_tokens, 1.0) for name, value in sums.items()}
         metrics["policy/loss"] = sums["policy/loss"]  # divided by its own denominator already
         metrics["policy/grad_norm"] = optax.tree.norm(grads)
+        metrics["perf/update_useful_frac"] = num_tokens / total(
+            computed_positions(minibatch, config)
+        )
         return (optax.apply_updates(params, updates), opt_state), metrics
 
     def epoch(carry, _):
@@ -225,53 +235,6 @@ def _scan(function: Callable[..., Any], carry: Any, parts: Any) -> tuple[Any, An
         return jax.lax.scan(function, carry, parts)
     carry, out = function(carry, jax.tree.map(lambda x: x[0], parts))
     return carry, jax.tree.map(lambda x: x[None], out)
-
-
-def _split(tree: Any, parts: int) -> Any:
-    """``[B, ...]`` to ``[parts, B / parts, ...]``, part i holding every parts-th entry from i."""
-    return jax.tree.map(
-        lambda x: jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1), tree
-    )
-
-
-def num_microbatches(num_prompts: int, microbatch_size: int | None) -> int:
-    """Microbatches of a device's minibatch; a small one is not split.
-
-    Args:
-      num_prompts: prompts of one minibatch on one device.
-      microbatch_size: at most so many at once; None: all.
-
-    Returns:
-      Their number.
-
-    Raises:
-      ValueError: if the parts would not be equal.
-
-    >>> num_microbatches(16, 4), num_microbatches(2, 4)
-    (4, 1)
-    """
-    if microbatch_size is None or num_prompts <= microbatch_size:
-        return 1
-    if num_prompts % microbatch_size:
-        raise Refusal(
-            f"loss.microbatch_size = {microbatch_size} must divide the {num_prompts} prompts of a "
-            "minibatch on one device.",
-            "Change it, or rollout.num_prompts.",
-        )
-    return num_prompts // microbatch_size
-
-
-def _trainer_logprobs(
-    logprob_fn: LogprobFn, params: Any, minibatches: Batch, microbatch_size: int | None
-) -> jax.Array:
-    """The sampling parameters' logprobs as the trainer computes them, microbatch by microbatch."""
-
-    def one(minibatch):
-        parts = _split(minibatch, num_microbatches(minibatch.rewards.shape[0], microbatch_size))
-        logprobs = jax.lax.map(lambda part: logprob_fn(params, part)[0], parts)
-        return jnp.swapaxes(logprobs, 0, 1).reshape(minibatch.completions.shape)
-
-    return jax.lax.map(one, minibatches)
 
 
 def _rule_metrics(judged: Advantages, where: jax.Array) -> Metrics:

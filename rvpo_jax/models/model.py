@@ -17,10 +17,16 @@ class Model(NamedTuple):
       logits: ``(params, prompts [B, P], prompt_mask [B, P], completions [B, G, C])`` to
         ``[B, G, C, V]`` float32; entry c predicts completion token c. Prompts are left-padded.
       prefill: ``(params, prompts, prompt_mask)`` to logits ``[B, V]`` of the first completion token
-        and a prefix, whatever ``decode`` needs of the prompts.
-      decode: ``(params, tokens [B, G], slot, prefix, prompt_mask, cache)`` to logits ``[B, G, V]``
-        of the next token and the cache with the tokens at ``slot`` in it.
-      empty_cache: ``(B, G, C)`` to a cache with room for C tokens of each completion.
+        and a prefix, whatever ``decode`` needs of the prompts: arrays with the prompts on axis 1.
+      decode: ``(params, tokens [R, Q], age [R, Q], step, prefix, prompt_mask, cache)`` to logits
+        ``[R, Q, V]`` of the next token and the cache with these tokens in it. The Q completions of
+        a row share a prompt; ``age`` of a completion's tokens came before, one in each of the calls
+        just before this one, the ``step``-th on this cache: a completion may begin at any step, in
+        the place of one that has ended.
+      empty_cache: ``(R, Q, C)`` to a cache that remembers the last C calls of ``decode``.
+      logprobs: ``(params, batch, temperature, capacity)`` to the logprobs and entropies of
+        ``batch.completions``, ``[B, G, C]`` float32, without ever holding logits ``[B, G, C, V]``;
+        with a capacity, packed into so many rows (``method.packing``). None: from ``logits``.
       init: typed PRNG key to random parameters, a tree of float32 arrays.
       load: name or path of a start to parameters with the shapes of ``init``.
       name: short name for messages.
@@ -33,3 +39,4 @@ class Model(NamedTuple):
     init: Callable[[jax.Array], Any]
     load: Callable[[Any], Any]
     name: str
+    logprobs: Callable[..., tuple[jax.Array, jax.Array]] | None = None

@@ -9,97 +9,38 @@ tokens of either, ``D`` width, ``H`` query heads, ``K`` key/value heads, ``h`` h
 layers, ``V`` vocabulary.
 """
 
+import functools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from rvpo_jax.config import ModelConfig
+from rvpo_jax.method.packing import Rows, pack_rows
+from rvpo_jax.method.vocabulary import vocabulary_logprobs
+from rvpo_jax.models.attention import (
+    CACHE_BLOCK,
+    KeyValues,
+    Positions,
+    attend,
+    attend_prompt,
+    attend_recent,
+    attend_rows,
+)
 from rvpo_jax.models.hf import load_weights
 from rvpo_jax.models.hf_config import read_architecture
 from rvpo_jax.models.model import Model
 from rvpo_jax.models.params_io import STARTS, load_params
 from rvpo_jax.models.presets import Architecture, architecture, check_vocabulary
 from rvpo_jax.models.rope import frequencies
+from rvpo_jax.types import Batch
 
-MASKED = -1e30  # finite: a padding query, which sees no key, stays a number
-# Longer prompts attend in steps of so many queries, a few queries at a time: bounded memory, and
-# weights that stay in a CPU's cache (32 was the fastest of 32, 64, 128 and 512 there).
-KEY_STEP, QUERY_CHUNK = 512, 32
-
-
-class KeyValues(NamedTuple):
-    """Keys and values of one layer, or of all with a leading ``L``."""
-
-    k: jax.Array  # [B, P, K, h] of a prompt, [B, G, C, K, h] of completions
-    v: jax.Array
-
-
-class Positions(NamedTuple):
-    """What the layers need to know of the tokens' places."""
-
-    prompt_mask: jax.Array  # [B, P] bool
-    prompt: jax.Array  # [B, 1, P] int32
-    completion: jax.Array  # [B, G, T] int32
-    slot: jax.Array  # scalar int32, index of the first of the T completion tokens
-
-
-def _attend(
-    q: jax.Array, own: KeyValues, own_mask: jax.Array, prefix: KeyValues | None, prefix_mask: Any
-) -> jax.Array:
-    """Attention of ``[B, G, T, H, h]`` queries to their own segment and a shared prefix."""
-    num_kv, size = own.k.shape[-2:]
-    grouped = q.reshape(*q.shape[:-2], num_kv, q.shape[-2] // num_kv, size) * size**-0.5
-    logits = jnp.einsum("bgtkrh,bgskh->bgkrts", grouped, own.k).astype(jnp.float32)
-    logits = jnp.where(own_mask[:, :, None, None], logits, MASKED)
-    if prefix is not None:
-        before = jnp.einsum("bgtkrh,bpkh->bgkrtp", grouped, prefix.k).astype(jnp.float32)
-        before = jnp.where(prefix_mask[:, None, None, None, None, :], before, MASKED)
-        logits = jnp.concatenate([before, logits], axis=-1)
-    weights = jax.nn.softmax(logits, axis=-1).astype(q.dtype)
-    num_prefix = 0 if prefix is None else prefix.k.shape[1]
-    out = jnp.einsum("bgkrts,bgskh->bgtkrh", weights[..., num_prefix:], own.v)
-    if prefix is not None:
-        out += jnp.einsum("bgkrtp,bpkh->bgtkrh", weights[..., :num_prefix], prefix.v)
-    return out.reshape(q.shape)
-
-
-def _attend_prompt(q: jax.Array, own: KeyValues, prompt_mask: jax.Array) -> jax.Array:
-    """Causal attention of a left-padded prompt to itself, in chunks of queries when it is long."""
-    length = q.shape[2]
-    if length <= KEY_STEP:
-        return _attend(q, own, _visible(jnp.arange(length), prompt_mask), None, None)
-    out = []
-    for start in range(0, length, KEY_STEP):
-        # Keys only up to the end of these queries: about half the work.
-        end = min(start + KEY_STEP, length)
-        keys = jax.tree.map(lambda x, end=end: x[:, :, :end], own)
-        out.append(_attend_chunks(q[:, :, start:end], start, keys, prompt_mask[:, :end]))
-    return jnp.concatenate(out, axis=2)
-
-
-def _attend_chunks(q: jax.Array, start: int, keys: KeyValues, mask: jax.Array) -> jax.Array:
-    """``[B, 1, T, H, h]`` queries, the first at position ``start``, a few rows at a time."""
-    length, size = q.shape[2], QUERY_CHUNK
-    num = -(-length // size)
-    padded = jnp.pad(q, [(0, 0), (0, 0), (0, num * size - length), (0, 0), (0, 0)])
-    chunks = jnp.moveaxis(padded.reshape(*q.shape[:2], num, size, *q.shape[3:]), 2, 0)
-    rows = start + jnp.arange(num * size).reshape(num, size)
-
-    @jax.checkpoint  # the weights of all chunks never exist at once, in the backward pass neither
-    def attend(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return _attend(chunk[0], keys, _visible(chunk[1], mask), None, None)
-
-    out = jnp.moveaxis(jax.lax.map(attend, (chunks, rows)), 0, 2)
-    return out.reshape(*q.shape[:2], num * size, *q.shape[3:])[:, :, :length]
-
-
-def _visible(rows: jax.Array, prompt_mask: jax.Array) -> jax.Array:
-    """``[B, 1, T, P]``: which prompt tokens the queries at positions ``rows`` may see."""
-    causal = rows[:, None] >= jnp.arange(prompt_mask.shape[1])[None, :]
-    return (causal[None] & prompt_mask[:, None, :])[:, None]
+REMAT_KEEPS = {
+    "nothing": jax.checkpoint_policies.nothing_saveable,
+    "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
 
 
 def _rotate(x: jax.Array, positions: jax.Array, arch: Architecture) -> jax.Array:
@@ -162,17 +103,20 @@ class Block(nn.Module):
     def prefill(self, x: jax.Array, layer: jax.Array, at: Positions) -> tuple[jax.Array, KeyValues]:
         """Prompt ``[B, 1, P, D]`` in and out, and its keys and values."""
         q, own = self._project(x, at.prompt)
-        x = self._finish(x, _attend_prompt(q, own, at.prompt_mask))
+        x = self._finish(x, attend_prompt(q, own, at.prompt_mask))
         return x, KeyValues(own.k[:, 0], own.v[:, 0])
 
     def full(self, carry: tuple, layer: jax.Array, at: Positions) -> tuple[tuple, None]:
-        """Prompt ``[B, 1, P, D]`` and completions ``[B, G, C, D]`` together."""
+        """Prompt ``[B, 1, P, D]``; completions ``[B, G, C, D]``, or packed ``[R, 1, ROW, D]``."""
         prompt, completion = carry
         prompt, prefix = self.prefill(prompt, layer, at)
         q, own = self._project(completion, at.completion)
-        slots = jnp.arange(completion.shape[2])
-        causal = (slots[:, None] >= slots[None, :])[None, None]
-        attended = _attend(q, own, causal, prefix, at.prompt_mask)
+        if at.rows is None:
+            slots = jnp.arange(completion.shape[2])
+            causal = (slots[:, None] >= slots[None, :])[None, None]
+            attended = attend(q, own, causal, prefix, at.prompt_mask)
+        else:
+            attended = attend_rows(q, own, at.rows, prefix, at.prompt_mask)
         return (prompt, self._finish(completion, attended)), None
 
     def decode(self, carry: tuple, scanned: tuple, at: Positions) -> tuple[tuple, None]:
@@ -180,15 +124,13 @@ class Block(nn.Module):
         x, cache = carry
         layer, prefix = scanned
         q, new = self._project(x, at.completion)
-        start = (layer, 0, 0, at.slot, 0, 0)
+        start = (layer, 0, 0, at.step % cache.k.shape[3], 0, 0)
         cache = jax.tree.map(
             lambda old, x: jax.lax.dynamic_update_slice(old, x[None].astype(old.dtype), start),
             cache,
             new,
         )
-        own = jax.tree.map(lambda c: jax.lax.dynamic_index_in_dim(c, layer, 0, False), cache)
-        written = (jnp.arange(own.k.shape[2]) <= at.slot)[None, None, None, :]
-        attended = _attend(q, own, written, prefix, at.prompt_mask)
+        attended = attend_recent(q, layer, cache, at, prefix)
         return (self._finish(x, attended), cache), None
 
 
@@ -198,6 +140,7 @@ class Transformer(nn.Module):
     arch: Architecture
     dtype: Any = jnp.float32
     remat: bool = False
+    remat_keeps: str = "nothing"
 
     def setup(self) -> None:
         arch = self.arch
@@ -207,7 +150,10 @@ class Transformer(nn.Module):
             dtype=self.dtype,
             embedding_init=nn.initializers.normal(0.02),
         )
-        block: Any = nn.remat(Block, prevent_cse=False, methods=["full"]) if self.remat else Block
+        block: Any = Block
+        if self.remat:
+            keeps = REMAT_KEEPS[self.remat_keeps]
+            block = nn.remat(Block, prevent_cse=False, methods=["full"], policy=keeps)
         self.layers = nn.scan(
             block,
             variable_axes={"params": 0},
@@ -225,13 +171,14 @@ class Transformer(nn.Module):
         logits = self.embed.attend(x) if self.arch.tie_embeddings else self.lm_head(x)
         return logits.astype(jnp.float32)
 
-    def _positions(self, prompt_mask: jax.Array, shape: tuple, slot: Any = 0) -> Positions:
-        """Positions count real tokens only, so that padding on the left changes nothing."""
+    def _positions(self, prompt_mask: jax.Array, before: jax.Array) -> Positions:
+        """Positions count real tokens only, so that padding on the left changes nothing.
+
+        ``before``, ``[B or 1, G or 1, T]``, counts a completion's tokens before each.
+        """
         prompt = jnp.maximum(jnp.cumsum(prompt_mask, axis=1) - 1, 0)
         length = jnp.sum(prompt_mask, axis=1)[:, None, None]
-        steps = jnp.arange(shape[2])[None, None, :] + slot
-        completion = jnp.broadcast_to(length + steps, shape)
-        return Positions(prompt_mask, prompt[:, None, :], completion, jnp.asarray(slot))
+        return Positions(prompt_mask, prompt[:, None, :], length + before)
 
     def __call__(
         self, prompts: jax.Array, prompt_mask: jax.Array, completions: jax.Array
@@ -246,13 +193,61 @@ class Transformer(nn.Module):
         Returns:
           ``[B, G, C, V]`` float32; entry c predicts token c.
         """
-        at = self._positions(prompt_mask, completions.shape)
+        return self._unembed(self._states(prompts, prompt_mask, completions))
+
+    def states(
+        self, prompts: jax.Array, prompt_mask: jax.Array, completions: jax.Array
+    ) -> jax.Array:
+        """What the logits are made of: ``__call__`` before the unembedding.
+
+        Args:
+          prompts: see ``__call__``.
+          prompt_mask: see ``__call__``.
+          completions: see ``__call__``.
+
+        Returns:
+          ``[B, G, C, D]`` in the compute dtype.
+        """
+        return self.norm(self._states(prompts, prompt_mask, completions))
+
+    def packed_states(
+        self, prompts: jax.Array, prompt_mask: jax.Array, completions: jax.Array, rows: Rows
+    ) -> jax.Array:
+        """``states`` of packed completions.
+
+        Args:
+          prompts: see ``__call__``.
+          prompt_mask: see ``__call__``.
+          completions: see ``__call__``.
+          rows: where each token lies.
+
+        Returns:
+          ``[R, ROW, D]`` in the compute dtype; anything where a row is empty.
+        """
+        before = rows.source % completions.shape[2]
+        tokens = jnp.take(completions.reshape(-1), rows.source, mode="fill", fill_value=0)
+        at = self._positions(prompt_mask, jnp.zeros((1, 1, 1), jnp.int32))
+        length = jnp.sum(prompt_mask, axis=1)[rows.prompt]
+        at = at._replace(completion=(length[:, None] + before)[:, None], rows=rows)
+        layers = jnp.arange(self.arch.num_layers)
+        carry = (self.embed(prompts)[:, None], self.embed(tokens)[:, None])
+        (prompt, x), _ = self.layers.full(carry, layers, at)
+        # A completion's first token is predicted by the prompt, the others by the one before.
+        flat = x.reshape(-1, x.shape[-1])
+        last = jnp.concatenate([flat[:1], flat[:-1]]).reshape(*tokens.shape, -1)
+        first = prompt[:, 0, -1][rows.prompt][:, None]
+        return self.norm(jnp.where((before == 0)[..., None], first, last))
+
+    def _states(
+        self, prompts: jax.Array, prompt_mask: jax.Array, completions: jax.Array
+    ) -> jax.Array:
+        at = self._positions(prompt_mask, jnp.arange(completions.shape[2])[None, None])
         layers = jnp.arange(self.arch.num_layers)
         carry = (self.embed(prompts)[:, None], self.embed(completions))
         (prompt, completion), _ = self.layers.full(carry, layers, at)
         # The prompt's last token predicts the first of the completion.
         last = jnp.broadcast_to(prompt[:, :, -1:], (*completion.shape[:2], 1, prompt.shape[-1]))
-        return self._unembed(jnp.concatenate([last, completion[:, :, :-1]], axis=2))
+        return jnp.concatenate([last, completion[:, :, :-1]], axis=2)
 
     def prefill(self, prompts: jax.Array, prompt_mask: jax.Array) -> tuple[jax.Array, KeyValues]:
         """Reads prompts once.
@@ -264,7 +259,7 @@ class Transformer(nn.Module):
         Returns:
           Logits ``[B, V]`` of the first completion token, keys and values ``[L, B, P, K, h]``.
         """
-        at = self._positions(prompt_mask, (prompts.shape[0], 1, 1))
+        at = self._positions(prompt_mask, jnp.zeros((1, 1, 1), jnp.int32))
         layers = jnp.arange(self.arch.num_layers)
         x, prefix = self.layers.prefill(self.embed(prompts)[:, None], layers, at)
         return self._unembed(x[:, 0, -1]), prefix
@@ -272,7 +267,8 @@ class Transformer(nn.Module):
     def decode(
         self,
         tokens: jax.Array,
-        slot: jax.Array,
+        age: jax.Array,
+        step: jax.Array,
         prefix: KeyValues,
         prompt_mask: jax.Array,
         cache: KeyValues,
@@ -280,33 +276,36 @@ class Transformer(nn.Module):
         """Reads one more token of every completion.
 
         Args:
-          tokens: ``[B, G]`` int32, the tokens at ``slot``.
-          slot: scalar int32, how many tokens came before.
+          tokens: ``[B, G]`` int32.
+          age: ``[B, G]`` int32, how many tokens of its completion came before.
+          step: scalar int32, calls before this one on this cache.
           prefix: keys and values of the prompts, ``[L, B, P, K, h]``.
           prompt_mask: ``[B, P]`` bool.
-          cache: keys and values of the completions, ``[L, B, G, C, K, h]``.
+          cache: keys and values of the completions, from ``empty_cache``.
 
         Returns:
           Logits ``[B, G, V]`` of the next token, and the updated cache.
         """
-        at = self._positions(prompt_mask, (*tokens.shape, 1), slot)
+        at = self._positions(prompt_mask, age[..., None])._replace(age=age, step=step)
         layers = jnp.arange(self.arch.num_layers)
         carry = (self.embed(tokens)[:, :, None], cache)
         (x, cache), _ = self.layers.decode(carry, (layers, prefix), at)
         return self._unembed(x[:, :, 0]), cache
 
     def empty_cache(self, num_prompts: int, group_size: int, max_tokens: int) -> KeyValues:
-        """Room for completions: two zero arrays ``[L, B, G, C, K, h]``.
+        """Room for the last tokens of completions: two zero arrays ``[L, B, G, C', K, h]``.
 
         Args:
           num_prompts: B.
           group_size: G.
-          max_tokens: C.
+          max_tokens: C; a long one is rounded up to whole blocks, C'.
 
         Returns:
           Keys and values, in the compute dtype.
         """
         arch = self.arch
+        if max_tokens > 2 * CACHE_BLOCK:
+            max_tokens = -(-max_tokens // CACHE_BLOCK) * CACHE_BLOCK
         leading = (arch.num_layers, num_prompts, group_size, max_tokens)
         shape = (*leading, arch.num_kv_heads, arch.head_dim)
         return KeyValues(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
@@ -347,10 +346,28 @@ def transformer_model(config: ModelConfig, vocab_size: int) -> Model:
     else:
         arch = read_architecture(config.path)
         check_vocabulary(arch, vocab_size, f"model.path {config.path}")
-    network = Transformer(arch, dtype=jnp.dtype(config.dtype), remat=config.remat)
+    network = Transformer(
+        arch, dtype=jnp.dtype(config.dtype), remat=config.remat, remat_keeps=config.remat_keeps
+    )
 
     def apply(method: str) -> Any:
         return lambda params, *args: network.apply({"params": params}, *args, method=method)
+
+    def logprobs(
+        params: Any, batch: Batch, temperature: float, capacity: int | None
+    ) -> tuple[jax.Array, jax.Array]:
+        tied = arch.tie_embeddings
+        table = params["embed"]["embedding"] if tied else params["lm_head"]["kernel"].T
+        unembed = functools.partial(vocabulary_logprobs, table=table, temperature=temperature)
+        inputs = (batch.prompts, batch.prompt_mask, batch.completions)
+        if capacity is None:
+            return unembed(apply("states")(params, *inputs), tokens=batch.completions)
+        rows = pack_rows(batch.completion_mask, capacity)
+        tokens = jnp.take(batch.completions.reshape(-1), rows.source, mode="clip")
+        states = apply("packed_states")(params, *inputs, rows)
+        # One axis of tokens: chunks of the vocabulary's work are then of equal length.
+        packed = unembed(states.reshape(tokens.size, -1), tokens=tokens.reshape(-1))
+        return jax.tree.map(lambda x: jnp.take(x, rows.place, mode="fill", fill_value=0.0), packed)
 
     def load(start: Any) -> Any:
         shapes = jax.eval_shape(lambda: init_params(network, jax.random.key(0)))
@@ -363,6 +380,7 @@ def transformer_model(config: ModelConfig, vocab_size: int) -> Model:
         prefill=apply("prefill"),
         decode=apply("decode"),
         empty_cache=network.empty_cache,
+        logprobs=logprobs,
         init=lambda key: init_params(network, key),
         load=load,
         name=name,

@@ -56,7 +56,10 @@ def evaluate_held_out(
     task = run.task
     num_prompts = min(num_prompts, len(task.held_out))
     chunk = run.config.rollout.num_prompts
-    sample = run.policy.sampler(1, temperature)
+    # The sampler of the rollouts, which is compiled anyway, for one completion of each group.
+    group_size = run.config.rollout.group_size
+    sample = run.policy.sampler(group_size, temperature)
+    wanted = np.broadcast_to(np.arange(group_size) == 0, (chunk, group_size))
     key = jax.random.key(run.config.seed)
     keys = prompt_keys(key, EVAL_STREAM, -(-num_prompts // chunk) * chunk)
     examples: list[Mapping] = [task.held_out[index] for index in range(num_prompts)]
@@ -66,9 +69,10 @@ def evaluate_held_out(
         part = examples[start : start + chunk]
         # The last chunk is filled up with its first prompt: one shape, one compilation.
         filled = [*part, *part[:1] * (chunk - len(part))]
-        rollout = sample(params, *task.encode_batch(filled), keys[start : start + chunk])
-        texts += task.decode_batch(rollout)[: len(part)]
-        lengths.append(np.asarray(rollout.completion_mask).sum(-1)[: len(part), 0])
+        inputs = (*task.encode_batch(filled), keys[start : start + chunk], wanted)
+        rollout = jax.device_get(sample(params, *inputs))
+        texts += task.decode_batch(rollout)[::group_size][: len(part)]
+        lengths.append(rollout.completion_mask[: len(part), 0].sum(-1))
     scores = task.score(texts, examples)
     return Evaluation(
         examples=examples,

@@ -54,6 +54,9 @@ Name                              Meaning, unit
 ``time/step_s``                   the whole step up to its line in this file, seconds
 ``perf/rollout_tokens_per_s``     completion tokens sampled per second, all devices
 ``perf/update_tokens_per_s``      completion tokens trained on per second, all devices
+``perf/rollout_useful_frac``      completion tokens over token positions that decoding computed
+``perf/update_useful_frac``       completion tokens over positions that the update computed: the
+                                  rest is padding (``loss.microbatch_tokens``)
 ``risk_coef``                     k of the soft minimum, 1/score
 ================================  ==================================================================
 """

@@ -86,6 +86,9 @@ def data_parallel(
 ) -> Callable[[Any, Any], Any]:
     """Runs ``train_step(state, batch, axis_name)`` on several devices as on one.
 
+    The memory of the state that is given becomes that of the state that is returned: it cannot be
+    read again.
+
     Args:
       function: takes a replicated tree, a batch and ``axis_name``; returns replicated trees.
       devices: the devices of the run.
@@ -103,7 +106,7 @@ def data_parallel(
                 f"parallel.impl jit runs on one device, got {len(devices)}.",
                 "Use pmap, or parallel.num_devices 1.",
             )
-        return jax.jit(function)
+        return jax.jit(function, donate_argnums=0)
     bound = functools.partial(function, axis_name=AXIS)
     if impl == "shard_map":
         mapped = jax.shard_map(
@@ -114,8 +117,10 @@ def data_parallel(
             # The step sums gradients itself; with the check on they arrive summed already.
             check_vma=False,
         )
-        return jax.jit(mapped)
-    mapped = jax.pmap(bound, AXIS, devices=devices, in_axes=(None, 0), out_axes=None)
+        return jax.jit(mapped, donate_argnums=0)
+    mapped = jax.pmap(
+        bound, AXIS, devices=devices, in_axes=(None, 0), out_axes=None, donate_argnums=0
+    )
     return lambda state, batch: mapped(state, split(batch, len(devices)))
 
 

@@ -10,16 +10,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from rvpo_jax.config import Config
+from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.config import Config, RolloutConfig
 from rvpo_jax.data.tokenizer import Tokenizer
 from rvpo_jax.method import losses
+from rvpo_jax.method.microbatches import num_microbatches
+from rvpo_jax.method.packing import ROW
 from rvpo_jax.method.sampling import make_sampler
-from rvpo_jax.method.step import num_microbatches
 from rvpo_jax.models import Model
 from rvpo_jax.run import parallel
 from rvpo_jax.types import Batch, Rollout
 
-Sampler = Callable[[Any, np.ndarray, np.ndarray, jax.Array], Rollout]
+Sampler = Callable[..., Rollout]
 
 
 class Policy:
@@ -46,12 +48,26 @@ class Policy:
             config.rollout.num_prompts, len(self.devices), loss.num_minibatches
         )
         per_device = config.rollout.num_prompts // len(self.devices)
-        num_microbatches(per_device // loss.num_minibatches, loss.microbatch_size)
+        self._microbatch_tokens = loss.microbatch_tokens
+        if loss.microbatch_tokens is None:
+            num_microbatches(per_device // loss.num_minibatches, loss.microbatch_size)
+        else:
+            _check_microbatch_tokens(loss.microbatch_tokens, config.rollout)
 
     def logprobs(self, params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Logprobs and entropies of the completions, ``[B, G, C]``, at the sampling temperature."""
+        temperature = self._rollout.temperature
+        if self.model.logprobs is not None:
+            return self.model.logprobs(params, batch, temperature, None)
         logits = self.model.logits(params, batch.prompts, batch.prompt_mask, batch.completions)
-        return losses.token_logprobs(logits / self._rollout.temperature, batch.completions)
+        return losses.token_logprobs(logits / temperature, batch.completions)
+
+    def microbatch_logprobs(self, params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """``logprobs`` of a microbatch of the step, packed where the loss counts tokens."""
+        if self._microbatch_tokens is None or self.model.logprobs is None:
+            return self.logprobs(params, batch)
+        capacity = self._microbatch_tokens // ROW
+        return self.model.logprobs(params, batch, self._rollout.temperature, capacity)
 
     @functools.cached_property
     def reference_logprobs(self) -> Callable[[Any, Batch], jax.Array]:
@@ -68,7 +84,8 @@ class Policy:
           temperature: other than that of the config.
 
         Returns:
-          ``(params, prompts, prompt_mask, keys) -> Rollout``.
+          ``(params, prompts, prompt_mask, keys, wanted=None) -> Rollout``; ``wanted``, ``[B, G]``
+          bool, leaves completions out.
         """
         if (group_size, temperature) not in self._samplers:
             rollout = self._rollout
@@ -81,7 +98,33 @@ class Policy:
                 temperature=rollout.temperature if temperature is None else temperature,
                 top_k=rollout.top_k,
                 top_p=rollout.top_p,
+                num_slots=self._num_slots(group_size),
             )
             mapped = parallel.map_prompts(sample, self.devices, self._impl)
-            self._samplers[group_size, temperature] = mapped
+
+            def run(
+                params: Any, prompts: Any, prompt_mask: Any, keys: Any, wanted: Any = None
+            ) -> Rollout:
+                wanted = np.ones((len(prompts), group_size), bool) if wanted is None else wanted
+                return mapped(params, prompts, prompt_mask, keys, wanted)
+
+            self._samplers[group_size, temperature] = run
         return self._samplers[group_size, temperature]
+
+    def _num_slots(self, group_size: int) -> int | None:
+        """Completions at a time; None: all."""
+        if self._rollout.num_slots is not None or self.devices[0].platform != "cpu":
+            return self._rollout.num_slots
+        num = self._rollout.num_prompts // len(self.devices) * group_size
+        return max(num // 16, 32)
+
+
+def _check_microbatch_tokens(microbatch_tokens: int, rollout: RolloutConfig) -> None:
+    """A microbatch holds whole groups."""
+    most = rollout.group_size * rollout.max_completion_tokens
+    if microbatch_tokens // ROW < -(-most // ROW):
+        raise Refusal(
+            f"loss.microbatch_tokens = {microbatch_tokens} must hold one group: rollout.group_size "
+            f"x rollout.max_completion_tokens = {most}, in rows of {ROW}.",
+            f"Give {-(-most // ROW) * ROW} or more.",
+        )

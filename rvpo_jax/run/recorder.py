@@ -41,6 +41,7 @@ class Sampled:
       texts: ``B * G`` completions, prompt by prompt.
       batch: as the train step takes it, arrays on the host.
       truncated: ``[B, G]`` bool, cut at the length limit.
+      computed: token positions that decoding computed.
       scores: of the reward functions, ``B * G`` rows.
     """
 
@@ -48,6 +49,7 @@ class Sampled:
     texts: Sequence[str]
     batch: Batch
     truncated: np.ndarray
+    computed: float
     scores: Scores
 
 
@@ -240,4 +242,5 @@ def _rates(sampled: Sampled, laps: Laps) -> dict[str, float]:
         "time/step_s": sum(seconds.values()),
         "perf/rollout_tokens_per_s": num_tokens / seconds["rollout"],
         "perf/update_tokens_per_s": num_tokens / seconds["update"],
+        "perf/rollout_useful_frac": num_tokens / sampled.computed,
     }

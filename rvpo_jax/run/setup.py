@@ -239,7 +239,7 @@ def build_run(config: Config, workdir: Path) -> Run:
     loss = config.loss
     optimizer = make_optimizer(config.optim, config.steps * loss.num_minibatches * loss.num_epochs)
     train_step = make_train_step(
-        policy.logprobs,
+        policy.microbatch_logprobs,
         advantage,
         optimizer,
         loss=loss,

@@ -1,0 +1,213 @@
+"""Attention of completions to one shared copy of their prompt, and to themselves.
+
+``B`` prompts, ``G`` completions per prompt, ``P`` prompt tokens, ``C`` completion tokens, ``T``
+tokens of either, ``H`` query heads, ``K`` key/value heads, ``h`` head size, ``L`` layers.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rvpo_jax.method.packing import ROW, Rows
+
+MASKED = -1e30  # finite: a padding query, which sees no key, stays a number
+# Longer prompts attend in steps of so many queries, a few queries at a time: bounded memory, and
+# weights that stay in a CPU's cache (32 was the fastest of 32, 64, 128 and 512 there).
+KEY_STEP, QUERY_CHUNK = 512, 32
+# Decoding reads the cache in blocks of so many columns, only those that a live completion sees.
+CACHE_BLOCK = 64
+
+
+class KeyValues(NamedTuple):
+    """Keys and values of one layer, or of all with a leading ``L``."""
+
+    k: jax.Array  # [B, P, K, h] of a prompt, [B, G, C, K, h] of completions
+    v: jax.Array
+
+
+class Positions(NamedTuple):
+    """What the layers need to know of the tokens' places."""
+
+    prompt_mask: jax.Array  # [B, P] bool
+    prompt: jax.Array  # [B, 1, P] int32
+    completion: jax.Array  # [B, G, T] int32
+    age: Any = None  # [B, G] int32, tokens of the completion before this one
+    step: Any = None  # scalar int32, calls before this one on the cache
+    rows: Rows | None = None  # of packed completions
+
+
+def attend(
+    q: jax.Array, own: KeyValues, own_mask: jax.Array, prefix: KeyValues | None, prefix_mask: Any
+) -> jax.Array:
+    """Attention to one's own segment and to a prefix that a group shares.
+
+    Args:
+      q: queries, ``[B, G, T, H, h]``.
+      own: keys and values of the segment, ``[B, G, S, K, h]``.
+      own_mask: ``[B or 1, G or 1, T, S]`` bool, which of them a query sees.
+      prefix: keys and values of the prompts, ``[B, P, K, h]``, or None.
+      prefix_mask: ``[B, P]`` bool.
+
+    Returns:
+      ``[B, G, T, H, h]``.
+    """
+    num_kv, size = own.k.shape[-2:]
+    grouped = q.reshape(*q.shape[:-2], num_kv, q.shape[-2] // num_kv, size) * size**-0.5
+    logits = jnp.einsum("bgtkrh,bgskh->bgkrts", grouped, own.k).astype(jnp.float32)
+    logits = jnp.where(own_mask[:, :, None, None], logits, MASKED)
+    if prefix is not None:
+        before = jnp.einsum("bgtkrh,bpkh->bgkrtp", grouped, prefix.k).astype(jnp.float32)
+        before = jnp.where(prefix_mask[:, None, None, None, None, :], before, MASKED)
+        logits = jnp.concatenate([before, logits], axis=-1)
+    weights = jax.nn.softmax(logits, axis=-1).astype(q.dtype)
+    num_prefix = 0 if prefix is None else prefix.k.shape[1]
+    out = jnp.einsum("bgkrts,bgskh->bgtkrh", weights[..., num_prefix:], own.v)
+    if prefix is not None:
+        out += jnp.einsum("bgkrtp,bpkh->bgtkrh", weights[..., :num_prefix], prefix.v)
+    return out.reshape(q.shape)
+
+
+def attend_prompt(q: jax.Array, own: KeyValues, prompt_mask: jax.Array) -> jax.Array:
+    """Causal attention of a left-padded prompt to itself, in chunks of queries when it is long.
+
+    Args:
+      q: queries, ``[B, 1, P, H, h]``.
+      own: keys and values, ``[B, 1, P, K, h]``.
+      prompt_mask: ``[B, P]`` bool.
+
+    Returns:
+      ``[B, 1, P, H, h]``.
+    """
+    length = q.shape[2]
+    if length <= KEY_STEP:
+        return attend(q, own, _visible(jnp.arange(length), prompt_mask), None, None)
+    out = []
+    for start in range(0, length, KEY_STEP):
+        # Keys only up to the end of these queries: about half the work.
+        end = min(start + KEY_STEP, length)
+        keys = jax.tree.map(lambda x, end=end: x[:, :, :end], own)
+        out.append(_attend_chunks(q[:, :, start:end], start, keys, prompt_mask[:, :end]))
+    return jnp.concatenate(out, axis=2)
+
+
+def _attend_chunks(q: jax.Array, start: int, keys: KeyValues, mask: jax.Array) -> jax.Array:
+    """``[B, 1, T, H, h]`` queries, the first at position ``start``, a few rows at a time."""
+    length, size = q.shape[2], QUERY_CHUNK
+    num = -(-length // size)
+    padded = jnp.pad(q, [(0, 0), (0, 0), (0, num * size - length), (0, 0), (0, 0)])
+    chunks = jnp.moveaxis(padded.reshape(*q.shape[:2], num, size, *q.shape[3:]), 2, 0)
+    rows = start + jnp.arange(num * size).reshape(num, size)
+
+    @jax.checkpoint  # the weights of all chunks never exist at once, in the backward pass neither
+    def attend_chunk(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return attend(chunk[0], keys, _visible(chunk[1], mask), None, None)
+
+    out = jnp.moveaxis(jax.lax.map(attend_chunk, (chunks, rows)), 0, 2)
+    return out.reshape(*q.shape[:2], num * size, *q.shape[3:])[:, :, :length]
+
+
+def _visible(rows: jax.Array, prompt_mask: jax.Array) -> jax.Array:
+    """``[B, 1, T, P]``: which prompt tokens the queries at positions ``rows`` may see."""
+    causal = rows[:, None] >= jnp.arange(prompt_mask.shape[1])[None, :]
+    return (causal[None] & prompt_mask[:, None, :])[:, None]
+
+
+def attend_rows(
+    q: jax.Array, own: KeyValues, rows: Rows, prefix: KeyValues, prompt_mask: jax.Array
+) -> jax.Array:
+    """Attention of packed completions, ``[R, 1, ROW, H, h]``, to their prompt and themselves.
+
+    A row sees as many rows before it as a completion can be long; what belongs to other completions
+    is masked.
+
+    Args:
+      q: queries of R rows, ``[R, 1, ROW, H, h]``.
+      own: their keys and values, ``[R, 1, ROW, K, h]``.
+      rows: where the tokens come from.
+      prefix: keys and values of the prompts, ``[B, P, K, h]``.
+      prompt_mask: ``[B, P]`` bool.
+
+    Returns:
+      ``[R, 1, ROW, H, h]``.
+    """
+    num_back = -(-(rows.place.shape[2] - 1) // ROW)
+
+    def window(x: jax.Array, fill: Any) -> jax.Array:
+        padding = [(num_back, 0)] + [(0, 0)] * (x.ndim - 1)
+        padded = jnp.pad(x, padding, constant_values=fill)
+        parts = [padded[back : back + x.shape[0]] for back in range(num_back + 1)]
+        return jnp.concatenate(parts, axis=1)
+
+    owner = rows.source // rows.place.shape[2]  # the completion that a token belongs to
+    order = jnp.arange((num_back + 1) * ROW)
+    causal = order[None, :] <= order[-ROW:, None]
+    seen = causal[None] & (window(owner, -1)[:, None, :] == owner[:, :, None])
+    keys = jax.tree.map(lambda x: window(x[:, 0], 0)[:, None], own)
+    prefix = jax.tree.map(lambda x: x[rows.prompt], prefix)
+    return attend(q, keys, seen[:, None], prefix, prompt_mask[rows.prompt])
+
+
+def attend_recent(
+    q: jax.Array, layer: jax.Array, cache: KeyValues, at: Positions, prefix: KeyValues
+) -> jax.Array:
+    """Attention of one token of each completion to the prompt and to the completion so far.
+
+    The cache is a ring: all completions write the same column in a step, and one of ``age`` sees
+    that column and the ``age`` before it. Of a long ring only the blocks are read that the oldest
+    completion needs, joined by a running softmax.
+
+    Args:
+      q: queries, ``[B, G, 1, H, h]``.
+      layer: scalar int32, which of the cache's layers.
+      cache: keys and values of all layers, ``[L, B, G, C', K, h]``, this step's written.
+      at: ages, step and the prompts' mask.
+      prefix: keys and values of the prompts, ``[B, P, K, h]``.
+
+    Returns:
+      ``[B, G, 1, H, h]``.
+    """
+    ring = cache.k.shape[3]
+    column = at.step % ring
+    size = CACHE_BLOCK if ring > 2 * CACHE_BLOCK else ring
+
+    def block(start: jax.Array) -> tuple[KeyValues, jax.Array]:
+        where, shape = (
+            (layer, 0, 0, start, 0, 0),
+            (1, *cache.k.shape[1:3], size, *cache.k.shape[4:]),
+        )
+        keys = jax.tree.map(lambda x: jax.lax.dynamic_slice(x, where, shape)[0], cache)
+        back = (column - start - jnp.arange(size)) % ring  # steps since each was written
+        return keys, back[None, None] <= at.age[..., None]
+
+    if size == ring:
+        keys, seen = block(jnp.zeros_like(column))
+        return attend(q, keys, seen[:, :, None], prefix, at.prompt_mask)
+    num_kv, width = cache.k.shape[-2:]
+    grouped = q[:, :, 0].reshape(*q.shape[:2], num_kv, -1, width) * width**-0.5
+    product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+    def join(softmax: tuple, logits: jax.Array, values: Callable[[jax.Array], jax.Array]) -> tuple:
+        old_top, total, out = softmax
+        top = jnp.maximum(old_top, jnp.max(logits, axis=-1, keepdims=True))
+        weights, shrink = jnp.exp(logits - top), jnp.exp(old_top - top)
+        total = total * shrink + jnp.sum(weights, axis=-1, keepdims=True)
+        return top, total, out * shrink + values(weights.astype(q.dtype))
+
+    def join_block(index: jax.Array, softmax: tuple) -> tuple:
+        keys, seen = block((column // size - index) % (ring // size) * size)
+        logits = product("bgkrh,bgskh->bgkrs", grouped, keys.k)
+        logits = jnp.where(seen[:, :, None, None], logits, MASKED)
+        return join(softmax, logits, lambda w: product("bgkrs,bgskh->bgkrh", w, keys.v))
+
+    logits = product("bgkrh,bpkh->bgkrp", grouped, prefix.k)
+    logits = jnp.where(at.prompt_mask[:, None, None, None], logits, MASKED)
+    nothing = jnp.zeros(logits.shape[:-1], jnp.float32)[..., None]
+    empty = (nothing + MASKED, nothing, jnp.zeros(grouped.shape, jnp.float32))
+    softmax = join(empty, logits, lambda w: product("bgkrp,bpkh->bgkrh", w, prefix.v))
+    num_blocks = column // size - (column - jnp.max(at.age)) // size + 1
+    bound = jnp.minimum(num_blocks, ring // size)
+    _, total, out = jax.lax.fori_loop(0, bound, join_block, softmax)
+    return (out / total).astype(q.dtype).reshape(q.shape)

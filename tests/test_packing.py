@@ -1,0 +1,119 @@
+"""Packed completions: where tokens lie, and what the model makes of them."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rvpo_jax.config import LossConfig, ModelConfig
+from rvpo_jax.method.microbatches import (
+    computed_positions,
+    map_over_microbatches,
+    sum_over_microbatches,
+)
+from rvpo_jax.method.packing import ROW, num_rows, pack_rows
+from rvpo_jax.models import build_model
+from tests.toys import ragged_batch
+
+LENGTHS = np.array([[5, 70, 1], [1, 1, 1], [33, 32, 64], [0, 0, 0]])
+
+
+def mask_of(lengths, width=70):
+    return jnp.arange(width)[None, None] < jnp.asarray(lengths)[..., None]
+
+
+def test_every_token_has_its_own_place_in_a_row_of_its_prompt():
+    mask = mask_of(LENGTHS)
+    capacity = int(num_rows(mask).sum())
+    assert num_rows(mask).tolist() == [3, 1, 5, 0]
+    rows = pack_rows(mask, capacity + 2)
+    place, source = np.asarray(rows.place), np.asarray(rows.source).reshape(-1)
+    flat = np.flatnonzero(np.asarray(mask))
+    assert sorted(source[source < mask.size]) == flat.tolist()
+    np.testing.assert_array_equal(source[place.reshape(-1)[flat]], flat)
+    assert (place[~np.asarray(mask)] == (capacity + 2) * ROW).all()
+    np.testing.assert_array_equal(
+        np.asarray(rows.prompt)[place.reshape(-1)[flat] // ROW],
+        np.nonzero(np.asarray(mask))[0],
+    )
+    # Tokens of a completion follow one another.
+    assert all((np.diff(place[b, g][mask[b, g]]) == 1).all() for b in range(4) for g in range(3))
+
+
+def tiny_batch(width=70):
+    rng = np.random.default_rng(0)
+    shape = (*LENGTHS.shape, width)
+    batch = ragged_batch(*shape)
+    prompts = rng.integers(0, 256, (4, 9))
+    mask = mask_of(LENGTHS, width)
+    return dataclasses.replace(
+        batch,
+        prompts=jnp.asarray(prompts, jnp.int32),
+        prompt_mask=jnp.arange(9)[None] >= jnp.array([0, 8, 3, 5])[:, None],
+        completions=jnp.where(mask, rng.integers(0, 256, shape), 0).astype(jnp.int32),
+        completion_mask=mask,
+    )
+
+
+@pytest.mark.parametrize("spare", [0, 4])
+def test_packed_logprobs_and_gradients_equal_those_of_the_padded_batch(spare):
+    model = build_model(ModelConfig(preset="tiny"), 300)
+    params, batch = model.init(jax.random.key(0)), tiny_batch()
+    params = jax.tree.map(lambda x: 3 * x, params)
+    steps = jnp.cos(jnp.arange(batch.completions.size, dtype=jnp.float32)).reshape(
+        batch.completions.shape
+    )
+
+    def loss(params, capacity):
+        logprobs, entropy = model.logprobs(params, batch, 0.8, capacity)
+        masked = jnp.where(batch.completion_mask, logprobs + 0.3 * entropy, 0.0)
+        return jnp.sum(steps * masked), masked
+
+    grad = jax.value_and_grad(loss, has_aux=True)
+    (_, expected), expected_grad = grad(params, None)
+    (_, actual), actual_grad = grad(params, 9 + spare)
+    np.testing.assert_allclose(actual, expected, atol=2e-5)
+    chex.assert_trees_all_close(actual_grad, expected_grad, rtol=1e-4, atol=2e-4)
+
+
+def work(num_prompts=7):
+    batch = ragged_batch(num_prompts, 4, 9)
+    return {"batch": batch, "keep": jnp.ones((num_prompts, 4), bool)}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LossConfig(microbatch_tokens=64, microbatch_size=None),
+        LossConfig(microbatch_tokens=64, microbatch_size=2),
+        LossConfig(microbatch_tokens=4096, microbatch_size=None),
+        LossConfig(microbatch_size=1),
+        LossConfig(microbatch_size=None),
+    ],
+)
+def test_microbatches_hold_every_token_once_in_whole_groups(config):
+    everything = work()
+
+    def count(part):
+        batch = part["batch"]
+        value = jnp.sum(batch.old_logprobs, where=batch.completion_mask)
+        return value, jnp.sum(batch.completion_mask), jnp.sum(part["keep"])
+
+    value, tokens, kept = sum_over_microbatches(count, everything, config)
+    batch = everything["batch"]
+    assert float(value) == pytest.approx(float(jnp.sum(batch.old_logprobs)), rel=1e-5)
+    assert (int(tokens), int(kept)) == (int(batch.completion_mask.sum()), 28)
+    out = map_over_microbatches(lambda part: part["batch"].old_logprobs, everything, config)
+    np.testing.assert_array_equal(out, batch.old_logprobs)
+
+
+def test_positions_that_the_update_computes_are_counted_by_hand():
+    # Two rows of 32 hold two prompts of 27 and 20 tokens; the third begins a new microbatch.
+    lengths = np.array([[27], [20], [3]])
+    batch = dataclasses.replace(ragged_batch(3, 1, 27), completion_mask=mask_of(lengths, 27))
+    everything = {"batch": batch, "keep": jnp.ones((3, 1), bool)}
+    assert computed_positions(everything, LossConfig(microbatch_tokens=64)) == 128
+    assert computed_positions(everything, LossConfig()) == 81
