@@ -9,7 +9,7 @@ METADATA := setup.cfg pyproject.toml
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: demo test short
+.PHONY: demo test parity short
 
 demo: $(VENV)/.installed
 	$(BIN)/rvpo train --workdir runs/demo
@@ -19,6 +19,10 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy rvpo_jax
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Against the original implementations, torch and a gigabyte of others: make parity VENV=.venv-parity
+parity: $(VENV)/.installed-parity
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -W default tests/peers
 
 # Three steps and a resumed fourth, for a second interpreter: make short VENV=.venv-3.13 PYTHON=python3.13
 short: $(VENV)/.installed
@@ -39,6 +43,11 @@ $(VENV)/.installed-test: $(METADATA) | $(VENV)/.created
 	@echo "Installing rvpo-jax with its test tools into $(VENV): up to two minutes the first time."
 	@$(call install,.[test])
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-parity: $(METADATA) | $(VENV)/.created
+	@echo "Installing rvpo-jax, torch and transformers into $(VENV): some minutes the first time."
+	@$(call install,.[parity])
+	@touch $@
 
 # An environment that works already is kept.
 $(VENV)/.created:

@@ -63,10 +63,10 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
             state, meta = start_or_resume(run, workdir, checkpoints, stream)
             # On one device, and a copy: the step takes the memory of the state it is given.
             first, key = int(state.step), jnp.copy(state.key)
+            state = parallel.replicate(state, run.policy.devices)
             for line in opening_lines(run, state, first):
                 console.print(line, markup=False, highlight=False)
             reference = _reference(run)
-            state = parallel.replicate(state, run.policy.devices)
             with Recorder(run, workdir, console, first) as record:
                 for step in range(first, config.steps):
                     if step == 0 or (config.eval.every and step % config.eval.every == 0):

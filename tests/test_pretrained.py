@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 from rich.console import Console
-from test_hf import CONFIG, write_folder
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from rvpo_jax.cli import main
@@ -23,6 +22,7 @@ from rvpo_jax.config import (
 )
 from rvpo_jax.models import build_model
 from rvpo_jax.train import train
+from tests.test_hf import CONFIG, write_folder
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"

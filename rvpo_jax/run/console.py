@@ -10,20 +10,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
 from rvpo_jax.rewards import assumed_channels
+from rvpo_jax.run.memory import memory_line
 from rvpo_jax.run.setup import Run
 from rvpo_jax.types import TrainState
 
 
-def opening_lines(run: Run, state: TrainState, first: int) -> list[str]:
-    """What a run says of itself before its first step.
+def opening_lines(run: Run, state: TrainState, first: int) -> Iterator[str]:
+    """What a run says of itself before its first step; the last line comes after compiling it.
 
     Args:
       run: the run.
-      state: its state, for the number of parameters.
+      state: its state, on all devices.
       first: step that it starts at.
 
-    Returns:
+    Yields:
       Lines of plain text.
+
+    Raises:
+      ValueError: where a device has too little memory.
     """
     task, devices = run.task, run.policy.devices
     num_params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -41,7 +45,9 @@ def opening_lines(run: Run, state: TrainState, first: int) -> list[str]:
             "policy/loss stays near 0, since each batch is used once, by the policy that sampled "
             "it: the ratio is 1 and advantages sum to about 0. Watch the rewards."
         )
-    return [printable(line) for line in (*lines, *assumed_channels(task.reward_fns))]
+    yield from (printable(line) for line in (*lines, *assumed_channels(task.reward_fns)))
+    if first < run.config.steps:
+        yield memory_line(run, state)
 
 
 @contextlib.contextmanager

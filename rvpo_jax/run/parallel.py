@@ -5,6 +5,7 @@ that fit one device.
 """
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -81,13 +82,39 @@ def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
     return jax.tree.map(lambda x: jax.device_put(x, sharding), tree)
 
 
-def data_parallel(
-    function: Callable[..., Any], devices: Sequence[jax.Device], impl: str = "pmap"
-) -> Callable[[Any, Any], Any]:
-    """Runs ``train_step(state, batch, axis_name)`` on several devices as on one.
+class Step:
+    """A train step over all devices, compiled once per shape of the batch.
 
     The memory of the state that is given becomes that of the state that is returned: it cannot be
     read again.
+
+    Args:
+      function: jitted or pmapped, ``(state, batch)`` to its result; the state is donated.
+      prepare: lays a batch out as ``function`` takes it.
+    """
+
+    def __init__(self, function: Any, prepare: Callable[[Any], Any]) -> None:
+        self._function, self._prepare = function, prepare
+        self._programs: dict[Any, Any] = {}
+
+    def __call__(self, state: Any, batch: Any) -> Any:
+        """The step's result; ``batch`` has the whole B."""
+        return self.program(state, batch)(state, self._prepare(batch))
+
+    def program(self, state: Any, batch: Any) -> Any:
+        """What is compiled for arrays of these shapes; it tells how much memory it takes."""
+        leaves, tree = jax.tree.flatten(batch)
+        key = (tree, *((leaf.shape, leaf.dtype) for leaf in leaves))
+        if key not in self._programs:
+            lowered = self._function.lower(state, self._prepare(batch))
+            self._programs[key] = lowered.compile()
+        return self._programs[key]
+
+
+def data_parallel(
+    function: Callable[..., Any], devices: Sequence[jax.Device], impl: str = "pmap"
+) -> Step:
+    """Runs ``train_step(state, batch, axis_name)`` on several devices as on one.
 
     Args:
       function: takes a replicated tree, a batch and ``axis_name``; returns replicated trees.
@@ -95,18 +122,23 @@ def data_parallel(
       impl: pmap, shard_map, or jit for one device.
 
     Returns:
-      ``(state, batch)`` to the function's result; ``batch`` has the whole B.
+      ``(state, batch)`` to the function's result; ``batch`` has the whole B, and the state is used
+      up.
 
     Raises:
       ValueError: if impl is jit and there are several devices.
     """
+
+    def as_it_is(batch: Any) -> Any:
+        return batch
+
     if impl == "jit":
         if len(devices) > 1:
             raise Refusal(
                 f"parallel.impl jit runs on one device, got {len(devices)}.",
                 "Use pmap, or parallel.num_devices 1.",
             )
-        return jax.jit(function, donate_argnums=0)
+        return Step(jax.jit(function, donate_argnums=0), as_it_is)
     bound = functools.partial(function, axis_name=AXIS)
     if impl == "shard_map":
         mapped = jax.shard_map(
@@ -117,11 +149,28 @@ def data_parallel(
             # The step sums gradients itself; with the check on they arrive summed already.
             check_vma=False,
         )
-        return jax.jit(mapped, donate_argnums=0)
+        return Step(jax.jit(mapped, donate_argnums=0), as_it_is)
     mapped = jax.pmap(
         bound, AXIS, devices=devices, in_axes=(None, 0), out_axes=None, donate_argnums=0
     )
-    return lambda state, batch: mapped(state, split(batch, len(devices)))
+    return Step(mapped, lambda batch: split(batch, len(devices)))
+
+
+def device_memory(device: jax.Device) -> int | None:
+    """Bytes that arrays may take on a device; on a CPU, of the machine.
+
+    Args:
+      device: one of the run's.
+
+    Returns:
+      The limit, or None where it is not known.
+    """
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    if device.platform != "cpu" or not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def map_prompts(

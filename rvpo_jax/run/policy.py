@@ -98,7 +98,7 @@ class Policy:
                 temperature=rollout.temperature if temperature is None else temperature,
                 top_k=rollout.top_k,
                 top_p=rollout.top_p,
-                num_slots=self._num_slots(group_size),
+                num_slots=self.num_slots(group_size),
             )
             mapped = parallel.map_prompts(sample, self.devices, self._impl)
 
@@ -111,8 +111,15 @@ class Policy:
             self._samplers[group_size, temperature] = run
         return self._samplers[group_size, temperature]
 
-    def _num_slots(self, group_size: int) -> int | None:
-        """Completions at a time; None: all."""
+    def num_slots(self, group_size: int) -> int | None:
+        """Completions that a device writes at the same time; None: all.
+
+        Args:
+          group_size: G.
+
+        Returns:
+          How many.
+        """
         if self._rollout.num_slots is not None or self.devices[0].platform != "cpu":
             return self._rollout.num_slots
         num = self._rollout.num_prompts // len(self.devices) * group_size

@@ -5,7 +5,7 @@ Shared by training and evaluation. ``B`` prompts, ``G`` completions per prompt, 
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from rvpo_jax.run import parallel
 from rvpo_jax.run.check_rewards import dry_run
 from rvpo_jax.run.policy import Policy
 from rvpo_jax.run.sample_texts import spread
-from rvpo_jax.types import Advantages, Batch, Rollout, TrainState
+from rvpo_jax.types import Rollout, TrainState
 
 LOG = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ class Run:
     task: Task
     policy: Policy
     optimizer: optax.GradientTransformation
-    train_step: Callable[[TrainState, Batch], tuple[TrainState, Advantages, dict[str, Any]]]
+    train_step: parallel.Step
 
     def try_rewards(self) -> None:
         """Calls the reward functions once on sample texts, so that a bad one shows in a second.
