@@ -294,8 +294,8 @@ def test_train_says_what_it_assumes_and_what_is_suspicious(run_of, caplog, monke
     def stop(*_):
         raise ReadyToCompile
 
-    # The state goes to the devices when all is said and before anything is compiled.
-    monkeypatch.setattr(parallel, "replicate", stop)
+    # All is said before anything is compiled.
+    monkeypatch.setattr(parallel.Compiled, "program", stop)
     console = Console(file=io.StringIO(), width=200)
     with pytest.raises(ReadyToCompile):
         run_of("constant", "run", console)

@@ -216,7 +216,7 @@ def test_long_prompts_are_dropped_and_each_row_is_measured_once():
         measured.append(len(prompt))
         return list(prompt)
 
-    kept, num_dropped = drop_long(rows, encode, max_tokens=3)
+    kept, num_dropped, _ = drop_long(rows, encode, max_tokens=3)
     assert (numbers(kept), num_dropped) == ([3, 1, 2], 1)
     assert measured == [3, 1, 4, 2]
     assert kept[0] is rows[0]
@@ -232,7 +232,7 @@ def test_a_limit_that_leaves_no_prompt_is_refused_with_the_shortest_length():
 
 
 def test_views_can_be_streamed_and_split_again():
-    kept, _ = drop_long(make_rows(30), characters, max_tokens=8)  # "prompt 0" to "prompt 9"
+    kept, _, _ = drop_long(make_rows(30), characters, max_tokens=8)  # "prompt 0" to "prompt 9"
     train, held_out = split_held_out(kept, 0.3, seed=0)
     stream = PromptStream(train, len(train), seed=0)
     assert sorted(take(stream, 1) + numbers(held_out)) == list(range(10))

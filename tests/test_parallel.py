@@ -59,3 +59,37 @@ def test_errors_name_both_numbers():
         parallel.local_devices(9)
     with pytest.raises(ValueError, match="jit runs on one device"):
         parallel.data_parallel(lambda s, b: s, parallel.local_devices(), "jit")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("", {"xla_backend_optimization_level": "1"}),
+        ("--xla_backend_optimization_level=0", {}),  # what was exported wins
+    ],
+)
+def test_options_that_this_xla_does_not_know_or_that_were_exported_are_left_out(
+    monkeypatch, flags, expected
+):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    monkeypatch.setattr(
+        parallel, "QUICK_ON_CPU", {"xla_no_such_flag": 1, "xla_backend_optimization_level": "1"}
+    )
+    parallel._known_options.cache_clear()
+    assert parallel._known_options() == expected
+    parallel._known_options.cache_clear()
+
+
+def test_a_function_is_compiled_once_per_shape_and_takes_the_memory_of_its_state():
+    devices = parallel.local_devices(2)
+    step = parallel.data_parallel(_add_up, devices)
+    state = parallel.replicate(jnp.zeros(()), devices)
+    for size in (4, 4, 6):
+        old, state = state, step(state, {"x": np.ones(size, np.float32)})
+        assert old.is_deleted()
+    assert float(state) == 14.0
+    assert len(step._programs) == 2
+
+
+def _add_up(state, batch, axis_name):
+    return state + jax.lax.psum(jnp.sum(batch["x"]), axis_name)

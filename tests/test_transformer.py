@@ -200,3 +200,28 @@ def test_unknown_preset_and_too_large_vocabulary_are_refused():
     with pytest.raises(ValueError, match="the tokenizer 200000"):
         architecture("qwen2.5-3b", 200_000)
     assert "tiny" in PRESETS
+
+
+@pytest.mark.parametrize("kind", ["repeat", "splash_interpret"])
+@pytest.mark.parametrize("dead", [False, True])
+def test_every_kind_of_attention_gives_the_logits_and_gradients_of_the_streams(kind, dead):
+    # 40 + 3 x 37 tokens: not a multiple of the kernel's 128. With an empty prompt row, too.
+    rng = np.random.default_rng(0)
+    prompts = jnp.asarray(rng.integers(0, 31, (2, 40)))
+    start = jnp.array([0, 39 if dead else 13])
+    mask = jnp.arange(40)[None] >= start[:, None]
+    completions = jnp.asarray(rng.integers(0, 31, (2, 3, 37)))
+    params = perturbed_params(Transformer(ARCH))
+    weights = jnp.asarray(rng.normal(size=completions.shape), jnp.float32)
+
+    def loss(params, attention):
+        model = Transformer(ARCH, attention=attention)
+        logits = model.apply({"params": params}, prompts, mask, completions)
+        logprobs, entropy = losses.token_logprobs(logits, completions)
+        return jnp.sum(weights * (logprobs + 0.2 * entropy)), logits
+
+    grad = jax.value_and_grad(loss, has_aux=True)
+    (_, expected), expected_grad = grad(params, "streams")
+    (_, actual), actual_grad = grad(params, kind)
+    np.testing.assert_allclose(actual, expected, atol=3e-5)
+    chex.assert_trees_all_close(actual_grad, expected_grad, rtol=1e-3, atol=2e-4)

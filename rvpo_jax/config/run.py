@@ -29,6 +29,10 @@ class ModelConfig(Checked, section="model"):
     for the embedded task and random for other data."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the matrix products; parameters, logprobs and losses stay float32."""
+    attention: Literal["auto", "streams", "repeat", "splash"] = "auto"
+    """How completions attend to their prompt in training. streams: one copy of its keys and values
+    for the group; repeat: one each, in a fused kernel; splash: one sequence, in the Pallas kernel
+    for TPUs; auto: splash on a TPU, repeat on a GPU, else streams."""
     remat: bool = False
     """Recompute each layer in the backward pass: less memory, about a third more time."""
     remat_keeps: Literal["nothing", "products"] = "nothing"

@@ -173,7 +173,7 @@ def split_held_out(source: Source, frac: float, seed: int) -> tuple[View, View]:
 
 def drop_long(
     source: Source, encode: Callable[[Prompt], Sequence[int]], max_tokens: int
-) -> tuple[View, int]:
+) -> tuple[View, int, int]:
     """The rows whose prompt fits, and how many did not. Measures every row once.
 
     Args:
@@ -182,14 +182,14 @@ def drop_long(
       max_tokens: Longest prompt to keep, in tokens.
 
     Returns:
-      The rows that fit, in order, and the number of rows dropped.
+      The rows that fit, in order; the number of rows dropped; the longest prompt kept, in tokens.
 
     Raises:
       ValueError: if no row fits.
 
-    >>> kept, num_dropped = drop_long([{"prompt": "a"}, {"prompt": "abc"}], list, 2)
-    >>> len(kept), num_dropped
-    (1, 1)
+    >>> kept, num_dropped, longest = drop_long([{"prompt": "a"}, {"prompt": "abc"}], list, 2)
+    >>> len(kept), num_dropped, longest
+    (1, 1, 1)
     """
     lengths = [len(encode(source[index]["prompt"])) for index in range(len(source))]
     kept = [index for index, length in enumerate(lengths) if length <= max_tokens]
@@ -199,7 +199,7 @@ def drop_long(
             f"{min(lengths, default=0)} tokens.",
             "Raise rollout.max_prompt_tokens, or shorten the prompts.",
         )
-    return View(source, kept), len(lengths) - len(kept)
+    return View(source, kept), len(lengths) - len(kept), max(lengths[index] for index in kept)
 
 
 def _hash_place(prompt: Prompt, seed: int) -> float:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rvpo_jax.method.packing import ROW, Rows
+from rvpo_jax.models.splash import splash_attention
 
 MASKED = -1e30  # finite: a padding query, which sees no key, stays a number
 # Longer prompts attend in steps of so many queries, a few queries at a time: bounded memory, and
@@ -33,10 +34,123 @@ class Positions(NamedTuple):
 
     prompt_mask: jax.Array  # [B, P] bool
     prompt: jax.Array  # [B, 1, P] int32
-    completion: jax.Array  # [B, G, T] int32
+    completion: jax.Array  # [B, G, T] int32, or packed [R, 1, ROW]
     age: Any = None  # [B, G] int32, tokens of the completion before this one
     step: Any = None  # scalar int32, calls before this one on the cache
     rows: Rows | None = None  # of packed completions
+
+
+def join(prompt: jax.Array, completion: jax.Array, num_lead: int) -> jax.Array:
+    """The tokens of prompts and completions on one axis, for all that treats tokens alike.
+
+    Args:
+      prompt: ``[B, 1, P, ...]``.
+      completion: ``[B, G, C, ...]``, or packed ``[R, 1, ROW, ...]``.
+      num_lead: B: each prompt with its completions; 1: all prompts, then all rows.
+
+    Returns:
+      ``[num_lead, 1, T, ...]``.
+    """
+    parts = [x.reshape(num_lead, 1, -1, *x.shape[3:]) for x in (prompt, completion)]
+    return jnp.concatenate(parts, axis=2)
+
+
+def divide(x: jax.Array, at: Positions) -> tuple[jax.Array, jax.Array]:
+    """Undoes ``join``.
+
+    Args:
+      x: ``[num_lead, 1, T, ...]``.
+      at: positions, for the shapes of the parts.
+
+    Returns:
+      ``[B, 1, P, ...]`` and ``[B, G, C, ...]``, or packed ``[R, 1, ROW, ...]``.
+    """
+    num = at.prompt.size // x.shape[0]
+    prompt = x[:, :, :num].reshape(*at.prompt.shape, *x.shape[3:])
+    return prompt, x[:, :, num:].reshape(*at.completion.shape, *x.shape[3:])
+
+
+def attend_all(q: jax.Array, own: KeyValues, at: Positions, kind: str) -> jax.Array:
+    """Attention of prompts to themselves, of completions to their prompt and themselves.
+
+    Args:
+      q: queries of all tokens, ``[num_lead, 1, T, H, h]``.
+      own: their keys and values, ``[num_lead, 1, T, K, h]``.
+      at: where the tokens are.
+      kind: streams: the completions share one copy of their prompt's keys (CPU); repeat: each has
+        its own, for one call of a fused kernel (GPU); splash: one sequence (TPU), or
+        splash_interpret. Packed rows are always streams.
+
+    Returns:
+      ``[num_lead, 1, T, H, h]``.
+    """
+    if kind.startswith("splash") and at.rows is None:
+        attended = splash_attention(
+            q[:, 0],
+            own.k[:, 0],
+            own.v[:, 0],
+            at.prompt_mask,
+            at.completion.shape[1],
+            interpret=kind == "splash_interpret",
+        )
+        return attended[:, None]
+    q_prompt, q_completion = divide(q, at)
+    k, v = divide(own.k, at), divide(own.v, at)
+    of_prompt, of_completion = KeyValues(k[0], v[0]), KeyValues(k[1], v[1])
+    prompt = attend_prompt(q_prompt, of_prompt, at.prompt_mask)
+    prefix = KeyValues(k[0][:, 0], v[0][:, 0])
+    if at.rows is not None:
+        completion = attend_rows(q_completion, of_completion, at.rows, prefix, at.prompt_mask)
+    elif kind == "repeat":
+        completion = attend_repeated(q_completion, of_completion, prefix, at.prompt_mask)
+    else:
+        causal = _causal(q_completion.shape[2])[None, None]
+        completion = attend(q_completion, of_completion, causal, prefix, at.prompt_mask)
+    return join(prompt, completion, q.shape[0])
+
+
+def _causal(length: int) -> jax.Array:
+    places = jnp.arange(length)
+    return places[:, None] >= places[None, :]
+
+
+def attend_repeated(
+    q: jax.Array, own: KeyValues, prefix: KeyValues, prompt_mask: jax.Array
+) -> jax.Array:
+    """``attend`` with the prompt's keys and values repeated for each completion: one fused call.
+
+    Args:
+      q: queries, ``[B, G, C, H, h]``.
+      own: keys and values, ``[B, G, C, K, h]``.
+      prefix: of the prompts, ``[B, P, K, h]``.
+      prompt_mask: ``[B, P]`` bool.
+
+    Returns:
+      ``[B, G, C, H, h]``.
+    """
+    shape, length = q.shape, q.shape[2]
+
+    def merged(x: jax.Array) -> jax.Array:
+        return x.reshape(-1, *x.shape[2:])
+
+    def repeated(before: jax.Array, mine: jax.Array) -> jax.Array:
+        before = jnp.broadcast_to(before[:, None], (*shape[:2], *before.shape[1:]))
+        return merged(jnp.concatenate([before, mine], axis=2))
+
+    before = jnp.broadcast_to(
+        prompt_mask[:, None], (*prompt_mask.shape[:1], length, prompt_mask.shape[1])
+    )
+    causal = jnp.broadcast_to(_causal(length)[None], (shape[0], length, length))
+    mask = jnp.repeat(jnp.concatenate([before, causal], axis=2), shape[1], axis=0)[:, None]
+    on_gpu = jax.default_backend() == "gpu" and q.dtype != jnp.float32
+    out = jax.nn.dot_product_attention(
+        merged(q),
+        repeated(prefix.k, own.k),
+        repeated(prefix.v, own.v),
+        mask=mask,
+        implementation="cudnn" if on_gpu else None,
+    )
+    return out.reshape(shape)
 
 
 def attend(

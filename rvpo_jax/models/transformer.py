@@ -24,10 +24,11 @@ from rvpo_jax.models.attention import (
     CACHE_BLOCK,
     KeyValues,
     Positions,
-    attend,
+    attend_all,
     attend_prompt,
     attend_recent,
-    attend_rows,
+    divide,
+    join,
 )
 from rvpo_jax.models.hf import load_weights
 from rvpo_jax.models.hf_config import read_architecture
@@ -37,6 +38,7 @@ from rvpo_jax.models.presets import Architecture, architecture, check_vocabulary
 from rvpo_jax.models.rope import frequencies
 from rvpo_jax.types import Batch
 
+ATTENTION = {"tpu": "splash", "gpu": "repeat"}
 REMAT_KEEPS = {
     "nothing": jax.checkpoint_policies.nothing_saveable,
     "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -58,6 +60,7 @@ class Block(nn.Module):
 
     arch: Architecture
     dtype: Any
+    attention: str = "streams"
 
     def setup(self) -> None:
         arch = self.arch
@@ -106,18 +109,10 @@ class Block(nn.Module):
         x = self._finish(x, attend_prompt(q, own, at.prompt_mask))
         return x, KeyValues(own.k[:, 0], own.v[:, 0])
 
-    def full(self, carry: tuple, layer: jax.Array, at: Positions) -> tuple[tuple, None]:
-        """Prompt ``[B, 1, P, D]``; completions ``[B, G, C, D]``, or packed ``[R, 1, ROW, D]``."""
-        prompt, completion = carry
-        prompt, prefix = self.prefill(prompt, layer, at)
-        q, own = self._project(completion, at.completion)
-        if at.rows is None:
-            slots = jnp.arange(completion.shape[2])
-            causal = (slots[:, None] >= slots[None, :])[None, None]
-            attended = attend(q, own, causal, prefix, at.prompt_mask)
-        else:
-            attended = attend_rows(q, own, at.rows, prefix, at.prompt_mask)
-        return (prompt, self._finish(completion, attended)), None
+    def full(self, x: jax.Array, layer: jax.Array, at: Positions) -> tuple[jax.Array, None]:
+        """All tokens of prompts and completions on one axis, ``[num_lead, 1, T, D]``."""
+        q, own = self._project(x, join(at.prompt, at.completion, x.shape[0]))
+        return self._finish(x, attend_all(q, own, at, self.attention)), None
 
     def decode(self, carry: tuple, scanned: tuple, at: Positions) -> tuple[tuple, None]:
         """One token of every completion, ``[B, G, 1, D]``; the cache is updated in place."""
@@ -141,6 +136,7 @@ class Transformer(nn.Module):
     dtype: Any = jnp.float32
     remat: bool = False
     remat_keeps: str = "nothing"
+    attention: str = "streams"
 
     def setup(self) -> None:
         arch = self.arch
@@ -161,7 +157,7 @@ class Transformer(nn.Module):
             in_axes=(0, nn.broadcast),
             length=arch.num_layers,
             methods=["full", "prefill", "decode"],
-        )(arch, self.dtype)
+        )(arch, self.dtype, self.attention)
         self.norm = nn.RMSNorm(epsilon=arch.norm_eps, dtype=self.dtype)
         if not arch.tie_embeddings:
             self.lm_head = nn.Dense(arch.vocab_size, use_bias=False, dtype=self.dtype)
@@ -229,9 +225,7 @@ class Transformer(nn.Module):
         at = self._positions(prompt_mask, jnp.zeros((1, 1, 1), jnp.int32))
         length = jnp.sum(prompt_mask, axis=1)[rows.prompt]
         at = at._replace(completion=(length[:, None] + before)[:, None], rows=rows)
-        layers = jnp.arange(self.arch.num_layers)
-        carry = (self.embed(prompts)[:, None], self.embed(tokens)[:, None])
-        (prompt, x), _ = self.layers.full(carry, layers, at)
+        prompt, x = self._run(prompts, tokens[:, None], at, num_lead=1)
         # A completion's first token is predicted by the prompt, the others by the one before.
         flat = x.reshape(-1, x.shape[-1])
         last = jnp.concatenate([flat[:1], flat[:-1]]).reshape(*tokens.shape, -1)
@@ -241,13 +235,20 @@ class Transformer(nn.Module):
     def _states(
         self, prompts: jax.Array, prompt_mask: jax.Array, completions: jax.Array
     ) -> jax.Array:
-        at = self._positions(prompt_mask, jnp.arange(completions.shape[2])[None, None])
-        layers = jnp.arange(self.arch.num_layers)
-        carry = (self.embed(prompts)[:, None], self.embed(completions))
-        (prompt, completion), _ = self.layers.full(carry, layers, at)
+        before = jnp.broadcast_to(jnp.arange(completions.shape[2]), completions.shape)
+        at = self._positions(prompt_mask, before)
+        prompt, completion = self._run(prompts, completions, at, num_lead=prompts.shape[0])
         # The prompt's last token predicts the first of the completion.
         last = jnp.broadcast_to(prompt[:, :, -1:], (*completion.shape[:2], 1, prompt.shape[-1]))
         return jnp.concatenate([last, completion[:, :, :-1]], axis=2)
+
+    def _run(
+        self, prompts: jax.Array, tokens: jax.Array, at: Positions, num_lead: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """Prompts ``[B, P]`` and completions through all layers."""
+        x = self.embed(join(prompts[:, None], tokens, num_lead))
+        x, _ = self.layers.full(x, jnp.arange(self.arch.num_layers), at)
+        return divide(x, at)
 
     def prefill(self, prompts: jax.Array, prompt_mask: jax.Array) -> tuple[jax.Array, KeyValues]:
         """Reads prompts once.
@@ -346,8 +347,13 @@ def transformer_model(config: ModelConfig, vocab_size: int) -> Model:
     else:
         arch = read_architecture(config.path)
         check_vocabulary(arch, vocab_size, f"model.path {config.path}")
+    kind = config.attention
     network = Transformer(
-        arch, dtype=jnp.dtype(config.dtype), remat=config.remat, remat_keeps=config.remat_keeps
+        arch,
+        dtype=jnp.dtype(config.dtype),
+        remat=config.remat,
+        remat_keeps=config.remat_keeps,
+        attention=kind if kind != "auto" else ATTENTION.get(jax.default_backend(), "streams"),
     )
 
     def apply(method: str) -> Any:

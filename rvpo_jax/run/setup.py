@@ -134,19 +134,18 @@ def build_task(config: Config, data_dir: Path) -> Task:
     limit = config.rollout.max_prompt_tokens
     if limit is None:
         limit = DEFAULT_PROMPT_TOKENS["embedded" if embedded else "file"]
-    train, dropped = drop_long(train, encode, limit)
-    held_out, dropped_held_out = drop_long(held_out, encode, limit)
+    train, dropped, longest = drop_long(train, encode, limit)
+    held_out, dropped_held_out, longest_held_out = drop_long(held_out, encode, limit)
     if dropped + dropped_held_out:
         num_dropped = dropped + dropped_held_out
         LOG.warning("Dropped %d prompt(s) longer than %d tokens.", num_dropped, limit)
-    longest = max(len(encode(row["prompt"])) for source in (train, held_out) for row in source)
     return Task(
         tokenizer=tokenizer,
         reward_fns=reward_fns,
         channels=channels_of(reward_fns),
         train=train,
         held_out=held_out,
-        prompt_tokens=-(-longest // 8) * 8,
+        prompt_tokens=-(-max(longest, longest_held_out) // 8) * 8,
         num_dropped=dropped + dropped_held_out,
         fingerprint=fingerprint,
         on_reward_error=config.data.on_reward_error,
@@ -182,7 +181,7 @@ class Run:
     task: Task
     policy: Policy
     optimizer: optax.GradientTransformation
-    train_step: parallel.Step
+    train_step: parallel.Compiled
 
     def try_rewards(self) -> None:
         """Calls the reward functions once on sample texts, so that a bad one shows in a second.
