@@ -85,7 +85,9 @@ def restore_run(config: Config, workdir: Path) -> tuple[Run, Any, int]:
       ValueError: if there is no checkpoint yet.
     """
     run = build_run(config, workdir)
-    params, step = newest_params(jax.eval_shape(run.initial_params), config, workdir)
+    # Shapes of random parameters: those of a start are known only after reading all of it.
+    shapes = jax.eval_shape(run.policy.model.init, jax.random.key(0))
+    params, step = newest_params(shapes, config, workdir)
     return run, parallel.replicate(params, run.policy.devices), step
 
 
