@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rvpo_jax.config import LossConfig, ModelConfig
+from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.config import Config, LossConfig, ModelConfig, ParallelConfig, RolloutConfig
+from rvpo_jax.data.tokenizer import ByteTokenizer
 from rvpo_jax.method.microbatches import (
     computed_positions,
     map_over_microbatches,
@@ -16,6 +18,7 @@ from rvpo_jax.method.microbatches import (
 )
 from rvpo_jax.method.packing import ROW, num_rows, pack_rows
 from rvpo_jax.models import build_model
+from rvpo_jax.run.policy import Policy
 from tests.toys import ragged_batch
 
 LENGTHS = np.array([[5, 70, 1], [1, 1, 1], [33, 32, 64], [0, 0, 0]])
@@ -117,3 +120,25 @@ def test_positions_that_the_update_computes_are_counted_by_hand():
     everything = {"batch": batch, "keep": jnp.ones((3, 1), bool)}
     assert computed_positions(everything, LossConfig(microbatch_tokens=64)) == 128
     assert computed_positions(everything, LossConfig()) == 81
+
+
+def tiny_config(**loss):
+    return Config(
+        rollout=RolloutConfig(num_prompts=2, group_size=4, max_completion_tokens=40),
+        loss=LossConfig(**loss),
+        parallel=ParallelConfig(num_devices=1),
+    )
+
+
+def test_a_microbatch_that_does_not_hold_a_group_is_refused_with_the_number_that_does():
+    model = build_model(ModelConfig(), 300)
+    Policy(model, ByteTokenizer(), tiny_config(microbatch_tokens=160))
+    with pytest.raises(Refusal, match=r"(?s)= 159 must hold one group.*Give 160 or more"):
+        Policy(model, ByteTokenizer(), tiny_config(microbatch_tokens=159))
+
+
+def test_a_model_that_does_not_pack_is_refused():
+    model = build_model(ModelConfig(), 300)._replace(logprobs=None)
+    Policy(model, ByteTokenizer(), tiny_config())
+    with pytest.raises(Refusal, match="packs completions, which model tiny does not"):
+        Policy(model, ByteTokenizer(), tiny_config(microbatch_tokens=160))

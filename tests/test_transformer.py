@@ -205,7 +205,7 @@ def test_unknown_preset_and_too_large_vocabulary_are_refused():
 @pytest.mark.parametrize("kind", ["repeat", "splash_interpret"])
 @pytest.mark.parametrize("dead", [False, True])
 def test_every_kind_of_attention_gives_the_logits_and_gradients_of_the_streams(kind, dead):
-    # 40 + 3 x 37 tokens: not a multiple of the kernel's 128. With an empty prompt row, too.
+    # 40 + 3 x 37 tokens: not a multiple of the kernel's 128. Also with a prompt of one token.
     rng = np.random.default_rng(0)
     prompts = jnp.asarray(rng.integers(0, 31, (2, 40)))
     start = jnp.array([0, 39 if dead else 13])

@@ -1,8 +1,8 @@
 """Policy-gradient losses over tokens, as sums; the step owns the denominator.
 
-Objectives and denominators are dictionaries of functions: a name in ``LossConfig``
-picks one, and a user's function stands wherever a name does. A new one of ours is a function and an
-entry here; a new term is a function.
+Objectives and denominators are dictionaries of functions: a name in ``LossConfig`` picks one, and a
+user's function stands wherever a name does. A new one of ours is a function and an entry here; a
+new term is a function.
 
 ``B`` prompts, ``G`` completions per prompt, ``C`` completion tokens, ``V`` vocabulary.
 """

@@ -127,7 +127,7 @@ def _known_options() -> dict[str, Any]:
             continue
         try:
             jax.jit(lambda: 0).lower().compile({name: value})
-        except Exception:  # unknown options are reported in no stable way
+        except jax.errors.JaxRuntimeError:  # no such option
             continue
         known[name] = value
     return known

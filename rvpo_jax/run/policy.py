@@ -52,7 +52,7 @@ class Policy:
         if loss.microbatch_tokens is None:
             num_microbatches(per_device // loss.num_minibatches, loss.microbatch_size)
         else:
-            _check_microbatch_tokens(loss.microbatch_tokens, config.rollout)
+            _check_microbatch_tokens(loss.microbatch_tokens, config.rollout, model)
 
     def logprobs(self, params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Logprobs and entropies of the completions, ``[B, G, C]``, at the sampling temperature."""
@@ -126,8 +126,13 @@ class Policy:
         return max(num // 16, 32)
 
 
-def _check_microbatch_tokens(microbatch_tokens: int, rollout: RolloutConfig) -> None:
-    """A microbatch holds whole groups."""
+def _check_microbatch_tokens(microbatch_tokens: int, rollout: RolloutConfig, model: Model) -> None:
+    """A microbatch holds whole groups, and the model packs them."""
+    if model.logprobs is None:
+        raise Refusal(
+            f"loss.microbatch_tokens packs completions, which model {model.name} does not.",
+            "Leave it out, or give the Model a logprobs that takes a capacity.",
+        )
     most = rollout.group_size * rollout.max_completion_tokens
     if microbatch_tokens // ROW < -(-most // ROW):
         raise Refusal(
