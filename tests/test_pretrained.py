@@ -1,6 +1,8 @@
 """A run that starts from a Hugging Face folder and ends as one."""
 
+import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -15,6 +17,7 @@ from rvpo_jax.config import (
     DataConfig,
     EvalConfig,
     LogConfig,
+    LossConfig,
     ModelConfig,
     OptimConfig,
     ParallelConfig,
@@ -73,6 +76,12 @@ def run_config(folder, rows, steps):
     )
 
 
+def write_rows(path):
+    prompts = [[{"role": "user", "content": f"say something {i}"}] for i in range(8)]
+    path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    return path
+
+
 def short(completions, **kwargs):
     return [1.0 - min(len(text), 20) / 20 for text in completions]
 
@@ -82,15 +91,8 @@ def polite(completions, **kwargs):
 
 
 def test_a_run_starts_from_a_folder_and_is_exported_as_one(folder, tmp_path, capsys):
-    rows = tmp_path / "rows.jsonl"
-    prompts = [[{"role": "user", "content": f"say something {i}"}] for i in range(8)]
-    rows.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    rows = write_rows(tmp_path / "rows.jsonl")
     state = train(run_config(folder, rows, 2), tmp_path / "run", Console(quiet=True))
-    # In two sittings: the second starts from the checkpoint, not from the folder.
-    for steps in (1, 2):
-        again = train(run_config(folder, rows, steps), tmp_path / "again", Console(quiet=True))
-    jax.tree.map(np.testing.assert_array_equal, again.params, state.params)
-
     out = tmp_path / "out"
     assert main(["export", "--workdir", str(tmp_path / "run"), "--out", str(out)]) == 0
     assert capsys.readouterr().out.startswith(f"wrote {out}: the policy of {tmp_path / 'run'}")
@@ -101,6 +103,30 @@ def test_a_run_starts_from_a_folder_and_is_exported_as_one(folder, tmp_path, cap
     assert max(jax.tree.leaves(moved)) > 1e-3
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         assert (out / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_run_goes_on_without_the_weights_it_started_from(folder, tmp_path):
+    rows, lent = write_rows(tmp_path / "rows.jsonl"), tmp_path / "lent"
+    shutil.copytree(folder, lent)
+    whole = train(run_config(lent, rows, 2), tmp_path / "whole", Console(quiet=True))
+    train(run_config(lent, rows, 1), tmp_path / "again", Console(quiet=True))
+    (lent / "model.safetensors").unlink()
+    again = train(run_config(lent, rows, 2), tmp_path / "again", Console(quiet=True))
+    jax.tree.map(np.testing.assert_array_equal, again.params, whole.params)
+    jax.tree.map(np.testing.assert_array_equal, again.opt_state, whole.opt_state)
+
+
+def test_a_run_with_a_kl_term_needs_its_start_again(folder, tmp_path):
+    rows, lent = write_rows(tmp_path / "rows.jsonl"), tmp_path / "lent"
+    shutil.copytree(folder, lent)
+
+    def config(steps):
+        return dataclasses.replace(run_config(lent, rows, steps), loss=LossConfig(kl_coef=0.1))
+
+    train(config(1), tmp_path / "run", Console(quiet=True))
+    (lent / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"model\.path must hold model\.safetensors, got .*lent"):
+        train(config(2), tmp_path / "run", Console(quiet=True))
 
 
 def test_a_run_of_a_preset_cannot_be_exported(tmp_path, capsys):

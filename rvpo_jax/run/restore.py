@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Config
 from rvpo_jax.data import PromptStream
@@ -26,6 +24,7 @@ def start_or_resume(
 ) -> tuple[TrainState, dict[str, Any]]:
     """The state that training goes on from; the stream is moved to its position.
 
+    Where there is a checkpoint, the start is not read: only the model's config and tokenizer are.
     Warns of what the files of the folder lack of the steps before.
 
     Args:
@@ -40,9 +39,8 @@ def start_or_resume(
     Raises:
       ValueError: if the checkpoint belongs to another config or to other rows.
     """
-    state, config = run.initial_state(), run.config
-    restored = checkpoints.restore_latest(state, stream.iterator)
-    found = None
+    config, found = run.config, None
+    restored = checkpoints.restore_latest(run.state_shapes(), stream.iterator)
     if restored is None:
         logged = len(read_rows(workdir / "metrics.jsonl"))
         if logged:
@@ -51,6 +49,7 @@ def start_or_resume(
                 "written anew.",
                 *(workdir, logged),
             )
+        state = run.initial_state()
     else:
         state, found = restored.state, restored.meta
         check_same_config(found["config"], config, workdir)
@@ -85,9 +84,7 @@ def restore_run(config: Config, workdir: Path) -> tuple[Run, Any, int]:
       ValueError: if there is no checkpoint yet.
     """
     run = build_run(config, workdir)
-    # Shapes of random parameters: those of a start are known only after reading all of it.
-    shapes = jax.eval_shape(run.policy.model.init, jax.random.key(0))
-    params, step = newest_params(shapes, config, workdir)
+    params, step = newest_params(run.state_shapes().params, config, workdir)
     return run, parallel.replicate(params, run.policy.devices), step
 
 

@@ -209,8 +209,15 @@ class Run:
 
     def initial_state(self) -> TrainState:
         """The state at step 0, on one device."""
+        return self._state(self.initial_params())
+
+    def state_shapes(self) -> TrainState:
+        """The shapes and types of a state, for a checkpoint: no start is read or computed."""
+        return jax.eval_shape(lambda: self._state(self.policy.model.init(jax.random.key(0))))
+
+    def _state(self, params: Any) -> TrainState:
         return init_state(
-            self.initial_params(),
+            params,
             self.optimizer,
             jax.random.key(self.config.seed),
             rule=self.advantage,
