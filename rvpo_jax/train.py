@@ -16,6 +16,7 @@ from rvpo_jax.auditing import audit
 from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
 from rvpo_jax.data import PromptStream
+from rvpo_jax.method.frozen import join
 from rvpo_jax.method.policy_loss import needs_reference
 from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.run import parallel
@@ -70,10 +71,10 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
             with Recorder(run, workdir, console, first) as record:
                 for step in range(first, config.steps):
                     if step == 0 or (config.eval.every and step % config.eval.every == 0):
-                        record.evaluation(step, state.params)
+                        record.evaluation(step, policy_params(state))
                     laps = Laps()
-                    sampled = _sample_and_score(run, state.params, next(stream), key, step, laps)
-                    batch = _with_reference(run, shorten(sampled.batch), reference)
+                    sampled = _sample_and_score(run, state, next(stream), key, step, laps)
+                    batch = _with_reference(run, shorten(sampled.batch), reference, state.frozen)
                     new_state, *outcome = run.train_step(state, batch)
                     judged, metrics = jax.device_get(outcome)
                     laps.lap("update")
@@ -85,7 +86,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                         checkpoints.wait()
                         raise stopped(step + 1, config.steps)
                 checkpoints.wait()
-                record.evaluation(int(state.step), state.params)
+                record.evaluation(int(state.step), policy_params(state))
         record.finish()
         if config.log.audit:
             _audit(workdir, console)
@@ -93,14 +94,18 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
 
 
 def _sample_and_score(
-    run: Run, params: Any, examples: list[dict[str, Any]], key: jax.Array, step: int, laps: Laps
+    run: Run,
+    state: TrainState,
+    examples: list[dict[str, Any]],
+    key: jax.Array,
+    step: int,
+    laps: Laps,
 ) -> Sampled:
     """One rollout batch: B prompts, G completions each, M rewards of every completion."""
     task = run.task
     sample = run.policy.sampler(run.config.rollout.group_size)
-    prompts, prompt_mask = task.encode_batch(examples)
-    keys = prompt_keys(key, step, len(examples))
-    rollout = jax.device_get(sample(params, prompts, prompt_mask, keys))
+    inputs = (*task.encode_batch(examples), prompt_keys(key, step, len(examples)))
+    rollout = jax.device_get(sample(policy_params(state), *inputs))
     laps.lap("rollout")
     texts = task.decode_batch(rollout)
     scores = task.score(texts, examples)
@@ -150,13 +155,26 @@ def _audit(workdir: Path, console: Console) -> None:
 
 
 def _reference(run: Run) -> Any:
-    """Parameters of step 0 on all devices, where a term of the loss compares with them."""
+    """What was trained at step 0, on all devices, where a term of the loss compares with them."""
     if not needs_reference(run.config.loss):
         return None
     return parallel.replicate(run.initial_params(), run.policy.devices)
 
 
-def _with_reference(run: Run, batch: Batch, reference: Any) -> Batch:
+def _with_reference(run: Run, batch: Batch, reference: Any, frozen: Any) -> Batch:
     if reference is None:
         return batch
-    return dataclasses.replace(batch, ref_logprobs=run.policy.reference_logprobs(reference, batch))
+    params = join(reference, frozen)  # of adapters there is a second copy, of what they adapt none
+    return dataclasses.replace(batch, ref_logprobs=run.policy.reference_logprobs(params, batch))
+
+
+def policy_params(state: TrainState) -> Any:
+    """The parameters as the model takes them: those that are trained and those that are not.
+
+    Args:
+      state: of the run.
+
+    Returns:
+      One tree; no array is copied.
+    """
+    return join(state.params, state.frozen)

@@ -78,10 +78,12 @@ class TrainState:
 
     Attributes:
       step: scalar int32, rollout batches seen.
-      params: parameter tree.
+      params: tree of the parameters that are trained.
       opt_state: optax state.
       key: typed PRNG key of the run; step keys are folded in from it.
       rule_state: memory of the multi-reward rule, a tree of arrays; empty for most rules.
+      frozen: tree of the parameters that stay as they are, beside adapters; not in checkpoints.
+        ``method.frozen.join`` makes one tree of both, as a model takes it.
     """
 
     step: jax.Array
@@ -89,6 +91,7 @@ class TrainState:
     opt_state: Any
     key: jax.Array
     rule_state: Any = ()
+    frozen: Any = ()
 
 
 @jax.tree_util.register_dataclass

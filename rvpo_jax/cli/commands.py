@@ -112,6 +112,9 @@ class Export:
     """Folder of the run."""
     out: Path
     """Folder to write; new or empty."""
+    adapters: bool = False
+    """Only the adapters of a run with model.lora_rank, in the format of PEFT; else they are merged
+    into the parameters."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -140,7 +140,7 @@ def run_export(command: Export) -> int:
     """Writes a run's policy as a Hugging Face folder."""
     from rvpo_jax.run.export import export
 
-    step = export(command.workdir, command.out)
+    step = export(command.workdir, command.out, adapters=command.adapters)
     print(printable(f"wrote {command.out}: the policy of {command.workdir} after {step} step(s)"))
     return 0
 

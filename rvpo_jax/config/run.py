@@ -9,6 +9,8 @@ from rvpo_jax.basics.bounds import Bound, Checked, OneOf, shown
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config.bounds import OrOff, Positive
 
+LORA_TARGETS = tuple(f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down"))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig(Checked, section="model"):
@@ -38,11 +40,25 @@ class ModelConfig(Checked, section="model"):
     remat_keeps: Literal["nothing", "products"] = "nothing"
     """With remat, what is kept of a layer: products are those with weights, a few times the memory
     of nothing, and only the cheap rest is computed again."""
+    lora_rank: Annotated[int, OrOff] = 0
+    """Train adapters of this rank beside the parameters, which stay as they are (LoRA); 0: train
+    the parameters. Needs the extra rvpo-jax[lora]."""
+    lora_alpha: Annotated[float | None, Positive] = None
+    """Adapters count alpha / rank times; None: alpha is twice the rank."""
+    lora_targets: tuple[str, ...] = LORA_TARGETS
+    """Matrices of each layer that get an adapter; all of them by default."""
 
     def __post_init__(self) -> None:
         if isinstance(self.path, os.PathLike):
             object.__setattr__(self, "path", os.fspath(self.path))
         super().__post_init__()
+        unknown = [name for name in self.lora_targets if name not in LORA_TARGETS]
+        if unknown or not self.lora_targets:
+            raise Refusal(
+                f"model.lora_targets must be of {', '.join(LORA_TARGETS)}, got "
+                f"{shown(unknown[0]) if unknown else 'none'}.",
+                "Leave it out for all of them.",
+            )
         if self.path is not None and self.preset != "tiny":
             raise Refusal(
                 f"model.preset {shown(self.preset)} and model.path {self.path} name two models.",

@@ -16,6 +16,7 @@ from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import AdvantageConfig, Channel, LossConfig
 from rvpo_jax.method import losses
 from rvpo_jax.method.advantages import compute_advantages, init_rule_state, without_state
+from rvpo_jax.method.frozen import join
 from rvpo_jax.method.microbatches import (
     computed_positions,
     map_over_microbatches,
@@ -36,15 +37,17 @@ def init_state(
     *,
     rule: Any = None,
     num_channels: int | None = None,
+    frozen: Any = (),
 ) -> TrainState:
     """The state before the first step.
 
     Args:
-      params: parameter tree.
+      params: tree of the parameters to train.
       optimizer: the optax chain.
       key: typed PRNG key of the run.
       rule: the rule or config given to ``make_train_step``; needed where the rule has a memory.
       num_channels: M, needed with ``rule``.
+      frozen: tree of parameters that are not trained, beside ``params`` (``method.frozen.join``).
 
     Returns:
       A ``TrainState`` at step 0.
@@ -61,6 +64,7 @@ def init_state(
         opt_state=optimizer.init(params),
         key=key,
         rule_state=rule_state,
+        frozen=frozen,
     )
 
 
@@ -88,7 +92,8 @@ def make_train_step(
     Args:
       logprob_fn: all the step knows of the model: ``(params, batch)`` to the logprobs of
         ``batch.completions`` and the entropies there, ``[B, G, C]`` float32 each
-        (``losses.token_logprobs`` gives both from logits).
+        (``losses.token_logprobs`` gives both from logits). ``params`` are those of the state and
+        its frozen ones, in one tree.
       rule: the multi-reward rule: an ``AdvantageConfig``, or what ``AdvantageConfig.of`` takes: a
         method's name, a ``Rule``, a function ``[B, G, M] -> [B, G]``.
       optimizer: an optax chain.
@@ -184,12 +189,16 @@ def _updates(
 ) -> tuple[Any, Any, Metrics]:
     """All optimizer updates of one rollout batch: parameters, optimizer state, mean metrics."""
     config = loss.config
+
+    def logprobs(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        return logprob_fn(join(params, state.frozen), batch)
+
     minibatches = split(work, config.num_minibatches)
     if config.importance_cap is not None:
         # The sampling parameters' logprobs as the trainer computes them.
         def trainer_logprobs(minibatch):
             return map_over_microbatches(
-                lambda part: logprob_fn(state.params, part["batch"])[0], minibatch, config
+                lambda part: logprobs(state.params, part["batch"])[0], minibatch, config
             )
 
         minibatches["trainer_logprobs"] = jax.lax.map(trainer_logprobs, minibatches)
@@ -210,7 +219,7 @@ def _updates(
 
         def gradient(microbatch):
             grad_fn = jax.grad(microbatch_loss, has_aux=True)
-            return grad_fn(params, microbatch, logprob_fn, loss, denominator)
+            return grad_fn(params, microbatch, logprobs, loss, denominator)
 
         grads, sums = total(sum_over_microbatches(gradient, minibatch, config))
         updates, opt_state = optimizer.update(grads, opt_state, params)

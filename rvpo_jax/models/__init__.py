@@ -1,5 +1,6 @@
 """Models by name, behind one seam: ``build_model`` gives a run its ``Model``."""
 
+from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import ModelConfig
 from rvpo_jax.models.model import Model
 
@@ -17,10 +18,15 @@ def build_model(config: ModelConfig, vocab_size: int) -> Model:
       The model.
 
     Raises:
-      ValueError: on an unknown name, or a vocabulary that does not fit.
+      ValueError: on an unknown name, a vocabulary that does not fit, or adapters that cannot be.
     """
     if callable(config.preset):
+        if config.lora_rank:
+            raise Refusal(
+                f"model.lora_rank {config.lora_rank} is for models of ours, got a preset function.",
+                "Give its Model adapters of its own.",
+            )
         return config.preset(vocab_size)
-    from rvpo_jax.models.transformer import transformer_model
+    from rvpo_jax.models.from_config import transformer_model
 
     return transformer_model(config, vocab_size)

@@ -4,6 +4,7 @@ Ours stacks the layers on a leading ``L`` and stores matrices ``[in, out]``; a f
 per layer, ``[out, in]``. Nothing larger than a piece of a tensor is held on the host.
 """
 
+import contextlib
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -107,16 +108,34 @@ def save_weights(params: Any, source: str | Path, out: str | Path) -> None:
       ValueError: if ``out`` holds something, or the source is not there.
       WriteError: when the disk is full or the folder cannot be written to; nothing is left then.
     """
+    with new_folder(out) as part:
+        sources, leaves = read_sources(source), leaves_by_name(params)
+        tensors = [tensor for tensor in tensors_of(params) if tensor.name in sources]
+        _write_folder(part, Path(source), tensors, sources, leaves)
+
+
+@contextlib.contextmanager
+def new_folder(out: str | Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``out`` when the block ends well.
+
+    Args:
+      out: must be absent or empty.
+
+    Yields:
+      The folder to write to. It is removed when the block raises.
+
+    Raises:
+      ValueError: if ``out`` holds something.
+      WriteError: when the disk is full or the folder cannot be written to; nothing is left then.
+    """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise Refusal(f"out must be an empty or new folder, got {out}.", "Choose another.")
-    sources, leaves = read_sources(source), leaves_by_name(params)
-    tensors = [tensor for tensor in tensors_of(params) if tensor.name in sources]
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
-        _write_folder(part, Path(source), tensors, sources, leaves)
+        yield part
         if out.exists():
             out.rmdir()
         part.rename(out)

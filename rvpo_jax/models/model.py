@@ -30,6 +30,9 @@ class Model(NamedTuple):
       init: typed PRNG key to random parameters, a tree of float32 arrays.
       load: name or path of a start to parameters with the shapes of ``init``.
       name: short name for messages.
+      adapters: typed PRNG key to what is trained beside the parameters of ``init`` and ``load``,
+        which then stay as they are; the functions above take both in one tree
+        (``method.frozen.join``). None: the parameters are trained.
     """
 
     logits: Callable[..., jax.Array]
@@ -40,3 +43,4 @@ class Model(NamedTuple):
     load: Callable[[Any], Any]
     name: str
     logprobs: Callable[..., tuple[jax.Array, jax.Array]] | None = None
+    adapters: Callable[[jax.Array], Any] | None = None

@@ -52,10 +52,10 @@ def load_params(path: str | Path, target: Any) -> Any:
 
     Args:
       path: a file written by ``save_params``.
-      target: tree of arrays or shapes, usually from ``jax.eval_shape``.
+      target: tree of arrays or shapes with types, usually from ``jax.eval_shape``.
 
     Returns:
-      The tree, float32.
+      The tree, in those types.
 
     Raises:
       ValueError: if the file is missing or belongs to another architecture.
@@ -75,5 +75,5 @@ def load_params(path: str | Path, target: Any) -> Any:
             f"{path.name} does not fit this model: {sorted(wrong)[0]} differs.",
             "Use the model.preset and tokenizer it was made for.",
         )
-    leaves = [np.asarray(stored[name], np.float32) for name in wanted]
+    leaves = [np.asarray(stored[name], leaf.dtype) for name, leaf in wanted.items()]
     return jax.tree.unflatten(jax.tree.structure(target), leaves)

@@ -9,17 +9,13 @@ tokens of either, ``D`` width, ``H`` query heads, ``K`` key/value heads, ``h`` h
 layers, ``V`` vocabulary.
 """
 
-import functools
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rvpo_jax.config import ModelConfig
-from rvpo_jax.method.packing import Rows, pack_rows
-from rvpo_jax.method.vocabulary import vocabulary_logprobs
+from rvpo_jax.method.packing import Rows
 from rvpo_jax.models.attention import (
     CACHE_BLOCK,
     KeyValues,
@@ -30,13 +26,8 @@ from rvpo_jax.models.attention import (
     divide,
     join,
 )
-from rvpo_jax.models.hf import load_weights
-from rvpo_jax.models.hf_config import read_architecture
-from rvpo_jax.models.model import Model
-from rvpo_jax.models.params_io import STARTS, load_params
-from rvpo_jax.models.presets import Architecture, architecture, check_vocabulary
+from rvpo_jax.models.presets import Architecture
 from rvpo_jax.models.rope import frequencies
-from rvpo_jax.types import Batch
 
 ATTENTION = {"tpu": "splash", "gpu": "repeat"}
 REMAT_KEEPS = {
@@ -312,7 +303,7 @@ class Transformer(nn.Module):
         return KeyValues(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
 
 
-def init_params(model: Transformer, key: jax.Array) -> Any:
+def init_params(model: nn.Module, key: jax.Array) -> Any:
     """Random parameters: a tree of float32 arrays, layers stacked on a leading ``L``.
 
     Args:
@@ -325,69 +316,3 @@ def init_params(model: Transformer, key: jax.Array) -> Any:
     prompts = jnp.zeros((1, 1), jnp.int32)
     completions = jnp.zeros((1, 1, 1), jnp.int32)
     return jax.jit(model.init)(key, prompts, jnp.ones((1, 1), bool), completions)["params"]
-
-
-def transformer_model(config: ModelConfig, vocab_size: int) -> Model:
-    """The decoder of a preset or of a Hugging Face folder, behind the seam.
-
-    Args:
-      config: preset or path, type of the matrix products, rematerialisation.
-      vocab_size: size of the tokenizer's vocabulary.
-
-    Returns:
-      The model; ``load`` takes a key of ``params_io.STARTS`` or a path.
-
-    Raises:
-      ValueError: on an unknown preset or a folder that cannot be used, or a vocabulary that the
-        model does not hold.
-    """
-    name = str(config.preset) if config.path is None else Path(config.path).resolve().name
-    if config.path is None:
-        arch = architecture(name, vocab_size)
-    else:
-        arch = read_architecture(config.path)
-        check_vocabulary(arch, vocab_size, f"model.path {config.path}")
-    kind = config.attention
-    network = Transformer(
-        arch,
-        dtype=jnp.dtype(config.dtype),
-        remat=config.remat,
-        remat_keeps=config.remat_keeps,
-        attention=kind if kind != "auto" else ATTENTION.get(jax.default_backend(), "streams"),
-    )
-
-    def apply(method: str) -> Any:
-        return lambda params, *args: network.apply({"params": params}, *args, method=method)
-
-    def logprobs(
-        params: Any, batch: Batch, temperature: float, capacity: int | None
-    ) -> tuple[jax.Array, jax.Array]:
-        tied = arch.tie_embeddings
-        table = params["embed"]["embedding"] if tied else params["lm_head"]["kernel"].T
-        unembed = functools.partial(vocabulary_logprobs, table=table, temperature=temperature)
-        inputs = (batch.prompts, batch.prompt_mask, batch.completions)
-        if capacity is None:
-            return unembed(apply("states")(params, *inputs), tokens=batch.completions)
-        rows = pack_rows(batch.completion_mask, capacity)
-        tokens = jnp.take(batch.completions.reshape(-1), rows.source, mode="clip")
-        states = apply("packed_states")(params, *inputs, rows)
-        # One axis of tokens: chunks of the vocabulary's work are then of equal length.
-        packed = unembed(states.reshape(tokens.size, -1), tokens=tokens.reshape(-1))
-        return jax.tree.map(lambda x: jnp.take(x, rows.place, mode="fill", fill_value=0.0), packed)
-
-    def load(start: Any) -> Any:
-        shapes = jax.eval_shape(lambda: init_params(network, jax.random.key(0)))
-        if start not in STARTS and Path(start).is_dir():
-            return load_weights(start, shapes)
-        return load_params(STARTS.get(start, start), shapes)
-
-    return Model(
-        logits=apply("__call__"),
-        prefill=apply("prefill"),
-        decode=apply("decode"),
-        empty_cache=network.empty_cache,
-        logprobs=logprobs,
-        init=lambda key: init_params(network, key),
-        load=load,
-        name=name,
-    )

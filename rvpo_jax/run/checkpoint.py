@@ -167,14 +167,14 @@ class Checkpoints:
         state = dataclasses.replace(abstract_state, **restored["state"])
         return Restored(state=state, meta=restored["meta"], step=step)
 
-    def restore_params(self, abstract_params: Any) -> tuple[Any, int] | None:
+    def restore_params(self, abstract_params: Any) -> tuple[Any, dict[str, Any], int] | None:
         """The parameters of the newest checkpoint, whatever optimizer and rule it was saved with.
 
         Args:
           abstract_params: Tree of arrays or of ``jax.ShapeDtypeStruct``.
 
         Returns:
-          Parameters and step, or ``None`` where there is no checkpoint at all.
+          Parameters, meta and step, or ``None`` where there is no checkpoint at all.
 
         Raises:
           CheckpointError: if there are checkpoints and none has such parameters.
@@ -187,8 +187,9 @@ class Checkpoints:
             restore_args=ocp.checkpoint_utils.construct_restore_args(target),
             partial_restore=True,
         )
-        found, restored = self._newest_readable({"state": partial}, rename=False)
-        return None if restored is None else (restored["state"]["params"], found)
+        items = {"state": partial, "meta": ocp.args.JsonRestore()}
+        found, restored = self._newest_readable(items, rename=False)
+        return None if restored is None else (restored["state"]["params"], restored["meta"], found)
 
     def read_meta(self) -> tuple[dict[str, Any], int] | None:
         """Meta and step of the newest checkpoint whose meta can be read, without any array.
@@ -366,15 +367,13 @@ def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def _saved_fields(state: TrainState) -> dict[str, Any]:
-    """The fields of a state; one that is newer than old checkpoints and holds nothing is left out.
+    """The fields of a state but the frozen ones, which the start of the run still has.
 
-    Orbax refuses a tree with another set of fields, even where the new one is empty.
+    A rule state that is empty is left out, for checkpoints that are older than it.
     """
-    return {
-        field.name: getattr(state, field.name)
-        for field in dataclasses.fields(state)
-        if field.default is dataclasses.MISSING or jax.tree.leaves(getattr(state, field.name))
-    }
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    empty = () if jax.tree.leaves(state.rule_state) else ("rule_state",)
+    return {name: value for name, value in fields.items() if name not in ("frozen", *empty)}
 
 
 def _check_step(fields: Any, step: int) -> None:

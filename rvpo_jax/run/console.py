@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -30,13 +31,15 @@ def opening_lines(run: Run, state: TrainState, first: int) -> Iterator[str]:
       ValueError: where a device has too little memory.
     """
     task, devices = run.task, run.policy.devices
-    num_params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    num_params, num_frozen = map(_size, (state.params, state.frozen))
+    trained = f", {num_params:,} of them in adapters" if num_frozen else ""
     dropped = f", {task.num_dropped} dropped as too long" if task.num_dropped else ""
     lines = [
         f"{'starting' if first == 0 else f'resuming at step {first}'}: "
         f"{run.config.to_dict()['advantage']['method']} on {len(task.channels)} channels "
-        f"({', '.join(task.channel_names)}); policy {run.policy.model.name} with {num_params:,} "
-        f"parameters; {len(devices)} {devices[0].platform} device(s); "
+        f"({', '.join(task.channel_names)}); policy {run.policy.model.name} with "
+        f"{num_params + num_frozen:,} parameters{trained}; "
+        f"{len(devices)} {devices[0].platform} device(s); "
         f"{len(task.train)} training and {len(task.held_out)} held-out prompts{dropped}"
     ]
     loss = run.config.loss
@@ -48,6 +51,10 @@ def opening_lines(run: Run, state: TrainState, first: int) -> Iterator[str]:
     yield from (printable(line) for line in (*lines, *assumed_channels(task.reward_fns)))
     if first < run.config.steps:
         yield memory_line(run, state)
+
+
+def _size(params: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 @contextlib.contextmanager

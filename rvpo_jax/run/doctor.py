@@ -20,6 +20,7 @@ CORE = (
 EXTRAS = {
     "tensorboardX": ("log", "TensorBoard sink"),
     "wandb": ("log", "Weights & Biases sink"),
+    "qwix": ("lora", "adapters (model.lora_rank)"),
     "libtpu": ("tpu", "Cloud TPU"),
     "jax_cuda13_plugin": ("cuda", "NVIDIA GPU"),
     "pytest": ("test", "the tests"),

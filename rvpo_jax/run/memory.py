@@ -17,8 +17,8 @@ from rvpo_jax.types import Batch, TrainState
 
 LEVERS = (
     "Levers: model.remat, a smaller loss.microbatch_size or loss.microbatch_tokens, model.dtype "
-    "bfloat16, optim.moment_dtype bfloat16, a shorter rollout.max_completion_tokens, a smaller "
-    "rollout.num_prompts, more devices."
+    "bfloat16, optim.moment_dtype bfloat16, model.lora_rank, a shorter "
+    "rollout.max_completion_tokens, a smaller rollout.num_prompts, more devices."
 )
 
 
@@ -57,6 +57,8 @@ def _parts(run: Run, state: TrainState) -> dict[str, int]:
     """Bytes by what needs them, on one device."""
     rollout, devices = run.config.rollout, len(run.policy.devices)
     parts = {"parameters": _bytes(state.params), "optimizer": _bytes(state.opt_state)}
+    if frozen := _bytes(state.frozen):
+        parts = {"frozen parameters": frozen, "adapters": parts.pop("parameters"), **parts}
     if needs_reference(run.config.loss):
         parts["reference policy"] = _bytes(state.params)
     cache = jax.eval_shape(

@@ -1,18 +1,24 @@
 """Where a run goes on: its newest checkpoint, for training and for a look at the policy."""
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Config
 from rvpo_jax.data import PromptStream
+from rvpo_jax.method.frozen import join
+from rvpo_jax.models import Model
 from rvpo_jax.run import parallel
 from rvpo_jax.run.checkpoint import Checkpoints
 from rvpo_jax.run.metrics import read_rows
 from rvpo_jax.run.resume import log_history, missing_records
 from rvpo_jax.run.setup import Run, Task, build_run
+from rvpo_jax.run.start import fingerprint, frozen_as_before
 from rvpo_jax.run.workdir import check_same_config
 from rvpo_jax.types import TrainState
 
@@ -51,13 +57,20 @@ def start_or_resume(
             )
         state = run.initial_state()
     else:
-        state, found = restored.state, restored.meta
+        found = restored.meta
         check_same_config(found["config"], config, workdir)
         _check_same_data(found, run.task, config)
+        frozen = frozen_as_before(config, run.policy.model, found)
+        state = dataclasses.replace(restored.state, frozen=frozen)
     history = log_history(found, config, int(state.step))
     for sentence in missing_records(workdir, history, int(state.step)):
         LOG.warning("%s", sentence)
-    meta = {"config": config.to_dict(), "data": run.task.fingerprint, "log_history": history}
+    meta = {
+        "config": config.to_dict(),
+        "data": run.task.fingerprint,
+        "log_history": history,
+        "frozen": fingerprint(state.frozen),
+    }
     return state, meta
 
 
@@ -84,24 +97,25 @@ def restore_run(config: Config, workdir: Path) -> tuple[Run, Any, int]:
       ValueError: if there is no checkpoint yet.
     """
     run = build_run(config, workdir)
-    params, step = newest_params(run.state_shapes().params, config, workdir)
-    return run, parallel.replicate(params, run.policy.devices), step
+    params, step = newest_params(run.policy.model, config, workdir)
+    return run, parallel.replicate(join(*params), run.policy.devices), step
 
 
-def newest_params(shapes: Any, config: Config, workdir: Path) -> tuple[Any, int]:
+def newest_params(model: Model, config: Config, workdir: Path) -> tuple[tuple[Any, Any], int]:
     """The parameters of a run's newest checkpoint.
 
     Args:
-      shapes: the parameter tree, of shapes.
+      model: the network of the run.
       config: of the run.
       workdir: its folder; nothing in it is changed.
 
     Returns:
-      The parameters, on one device, and their step.
+      What was trained and what is frozen beside it, on one device; and their step.
 
     Raises:
-      ValueError: if there is no checkpoint yet.
+      ValueError: if there is no checkpoint yet, or the frozen parameters have changed.
     """
+    shapes = jax.eval_shape(model.adapters or model.init, jax.random.key(0))
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         restored = checkpoints.restore_params(shapes)
     if restored is None:
@@ -109,4 +123,5 @@ def newest_params(shapes: Any, config: Config, workdir: Path) -> tuple[Any, int]
             f"workdir {workdir} has no checkpoint yet.",
             f"The first is saved after {config.checkpoint.every} steps.",
         )
-    return restored
+    params, meta, step = restored
+    return (params, frozen_as_before(config, model, meta)), step

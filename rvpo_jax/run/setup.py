@@ -23,7 +23,7 @@ from rvpo_jax.method.schedules import make_risk_schedule
 from rvpo_jax.method.step import init_state, make_train_step
 from rvpo_jax.models import build_model
 from rvpo_jax.rewards import EMBEDDED_REWARDS, RewardFn, Scores, channels_of, load_reward, score
-from rvpo_jax.run import parallel
+from rvpo_jax.run import parallel, start
 from rvpo_jax.run.check_rewards import dry_run
 from rvpo_jax.run.policy import Policy
 from rvpo_jax.run.sample_texts import spread
@@ -197,23 +197,19 @@ class Run:
             LOG.warning(sentence)
 
     def initial_params(self) -> Any:
-        """Parameters at step 0: the warm start or random ones, the same for the same config."""
-        config, init = self.config, str(self.config.model.init)
-        if init == "auto":
-            embedded = config.data.source == "embedded" and config.model.preset == "tiny"
-            init = config.model.path or ("warm" if embedded else "random")
-        if init == "random":
-            key = jax.random.fold_in(jax.random.key(config.seed), 0xF00D)
-            return self.policy.model.init(key)
-        return self.policy.model.load(init)
+        """What is trained, at step 0, on one device; the same for the same config."""
+        return start.initial_params(self.config, self.policy.model)
 
     def initial_state(self) -> TrainState:
         """The state at step 0, on one device."""
-        return self._state(self.initial_params())
+        frozen = start.frozen_params(self.config, self.policy.model)
+        return dataclasses.replace(self._state(self.initial_params()), frozen=frozen)
 
     def state_shapes(self) -> TrainState:
-        """The shapes and types of a state, for a checkpoint: no start is read or computed."""
-        return jax.eval_shape(lambda: self._state(self.policy.model.init(jax.random.key(0))))
+        """Shapes and types of what a checkpoint has of a state: no start is read or computed."""
+        model = self.policy.model
+        make = model.adapters or model.init
+        return jax.eval_shape(lambda: self._state(make(jax.random.key(0))))
 
     def _state(self, params: Any) -> TrainState:
         return init_state(

@@ -1,0 +1,114 @@
+"""Our decoder as a config names it, behind the seam: a preset or a Hugging Face folder, LoRA."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rvpo_jax.config import ModelConfig
+from rvpo_jax.method.packing import pack_rows
+from rvpo_jax.method.vocabulary import vocabulary_logprobs
+from rvpo_jax.models import lora
+from rvpo_jax.models.hf import load_weights
+from rvpo_jax.models.hf_config import read_architecture
+from rvpo_jax.models.model import Model
+from rvpo_jax.models.params_io import STARTS, load_params
+from rvpo_jax.models.presets import Architecture, architecture, check_vocabulary
+from rvpo_jax.models.transformer import ATTENTION, Transformer, init_params
+from rvpo_jax.types import Batch
+
+
+def transformer_model(config: ModelConfig, vocab_size: int) -> Model:
+    """The decoder of a preset or of a Hugging Face folder, behind the seam.
+
+    Args:
+      config: preset or path, type of the matrix products, rematerialisation, adapters.
+      vocab_size: size of the tokenizer's vocabulary.
+
+    Returns:
+      The model; ``load`` takes a key of ``params_io.STARTS`` or a path.
+
+    Raises:
+      ValueError: on an unknown preset or a folder that cannot be used, or a vocabulary that the
+        model does not hold, or adapters without qwix.
+    """
+    arch, name = _architecture(config, vocab_size)
+    base, dtype = _network(config, arch), jnp.dtype(config.dtype)
+    network = lora.with_adapters(base, config) if config.lora_rank else base
+
+    def apply(method: str) -> Any:
+        def run(params: Any, *args: Any) -> Any:
+            params = lora.in_compute_dtype(params, dtype)
+            return network.apply({"params": params}, *args, method=method)
+
+        return run
+
+    def logprobs(
+        params: Any, batch: Batch, temperature: float, capacity: int | None
+    ) -> tuple[jax.Array, jax.Array]:
+        tied = arch.tie_embeddings
+        table = params["embed"]["embedding"] if tied else params["lm_head"]["kernel"].T
+        unembed = functools.partial(vocabulary_logprobs, table=table, temperature=temperature)
+        inputs = (batch.prompts, batch.prompt_mask, batch.completions)
+        if capacity is None:
+            return unembed(apply("states")(params, *inputs), tokens=batch.completions)
+        rows = pack_rows(batch.completion_mask, capacity)
+        tokens = jnp.take(batch.completions.reshape(-1), rows.source, mode="clip")
+        states = apply("packed_states")(params, *inputs, rows)
+        # One axis of tokens: chunks of the vocabulary's work are then of equal length.
+        packed = unembed(states.reshape(tokens.size, -1), tokens=tokens.reshape(-1))
+        return jax.tree.map(lambda x: jnp.take(x, rows.place, mode="fill", fill_value=0.0), packed)
+
+    def adapters(key: jax.Array) -> Any:
+        in_float32 = lora.with_adapters(base.clone(dtype=jnp.float32), config)
+        return lora.adapters_of(init_params(in_float32, key))
+
+    kept_shapes = functools.cache(lambda: _kept_shapes(config, base))
+
+    def init(key: jax.Array) -> Any:
+        return jax.tree.map(lambda x, to: x.astype(to.dtype), init_params(base, key), kept_shapes())
+
+    def load(start: Any) -> Any:
+        if start not in STARTS and Path(start).is_dir():
+            return load_weights(start, kept_shapes())
+        return load_params(STARTS.get(start, start), kept_shapes())
+
+    return Model(
+        logits=apply("__call__"),
+        prefill=apply("prefill"),
+        decode=apply("decode"),
+        empty_cache=base.empty_cache,
+        logprobs=logprobs,
+        init=init,
+        load=load,
+        name=name,
+        adapters=adapters if config.lora_rank else None,
+    )
+
+
+def _architecture(config: ModelConfig, vocab_size: int) -> tuple[Architecture, str]:
+    if config.path is None:
+        name = str(config.preset)
+        return architecture(name, vocab_size), name
+    arch = read_architecture(config.path)
+    check_vocabulary(arch, vocab_size, f"model.path {config.path}")
+    return arch, Path(config.path).resolve().name
+
+
+def _network(config: ModelConfig, arch: Architecture) -> Transformer:
+    kind = config.attention
+    return Transformer(
+        arch,
+        dtype=jnp.dtype(config.dtype),
+        remat=config.remat,
+        remat_keeps=config.remat_keeps,
+        attention=kind if kind != "auto" else ATTENTION.get(jax.default_backend(), "streams"),
+    )
+
+
+def _kept_shapes(config: ModelConfig, network: Transformer) -> Any:
+    """Shapes and types of the parameters: float32 but where they are frozen."""
+    shapes = jax.eval_shape(lambda: init_params(network, jax.random.key(0)))
+    return lora.frozen_shapes(shapes, config.dtype) if config.lora_rank else shapes
