@@ -2,6 +2,7 @@
 
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from rvpo_jax.basics.files import WriteError
 from rvpo_jax.config import ModelConfig
 from rvpo_jax.models import build_model, hf
-from rvpo_jax.models.hf import read_sources, save_weights, tensors_of
+from rvpo_jax.models.hf import load_weights, read_sources, save_weights, tensors_of
 from rvpo_jax.models.hf_config import read_architecture
 from rvpo_jax.models.rope import RopeScaling, frequencies
 
@@ -75,6 +76,20 @@ def test_the_size_of_a_piece_changes_nothing(folder, monkeypatch, piece):
     whole = load(folder)
     monkeypatch.setattr(hf, "PIECE", piece)
     jax.tree.map(np.testing.assert_array_equal, load(folder), whole)
+
+
+@pytest.mark.parametrize("stored", [np.float32, jnp.bfloat16])
+@pytest.mark.parametrize("wanted", [np.float32, jnp.bfloat16])
+def test_parameters_have_the_types_of_the_shapes(tmp_path, stored, wanted):
+    tensors = write_folder(tmp_path, dtype=stored)
+    model = build_model(ModelConfig(path=str(tmp_path)), 40)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, wanted), shapes)
+    params = load_weights(tmp_path, shapes)
+    jax.tree.map(lambda x, y: chex.assert_type(x, y.dtype), params, shapes)
+    for layer in range(2):
+        expected = tensors[f"model.layers.{layer}.mlp.up_proj.weight"].T.astype(wanted)
+        np.testing.assert_array_equal(params["layers"]["up_proj"]["kernel"][layer], expected)
 
 
 @pytest.mark.parametrize("file_size", [100, 1500, 96 << 20])

@@ -64,17 +64,17 @@ class Source(NamedTuple):
 
 
 def load_weights(folder: str | Path, shapes: Any) -> Any:
-    """The parameters of a folder, float32, on the first local device.
+    """The parameters of a folder on the first local device.
 
     Everything is checked before anything is loaded. Beyond the parameters the host holds a few
     pieces of 64 MB.
 
     Args:
       folder: holds ``model.safetensors``, or several files and their index.
-      shapes: our tree of shapes, from ``jax.eval_shape``.
+      shapes: our tree of shapes and types, from ``jax.eval_shape``.
 
     Returns:
-      The tree of arrays.
+      The tree of arrays, of these types whatever the folder's.
 
     Raises:
       ValueError: naming tensors that are missing, unknown, of another shape or type, or files that
@@ -85,10 +85,11 @@ def load_weights(folder: str | Path, shapes: Any) -> Any:
     _check(sources, tensors, folder)
     put = jax.jit(jax.lax.dynamic_update_slice, donate_argnums=0)
     leaves = {
-        path: jnp.zeros(leaf.shape, jnp.float32) for path, leaf in leaves_by_name(shapes).items()
+        path: jnp.zeros(leaf.shape, leaf.dtype) for path, leaf in leaves_by_name(shapes).items()
     }
     for tensor in tensors:
-        for start, piece in _pieces(tensor, sources[tensor.name]):
+        dtype = leaves[tensor.leaf].dtype
+        for start, piece in _pieces(tensor, sources[tensor.name], dtype):
             at = start if tensor.layer is None else (tensor.layer, *start)
             new = piece if tensor.layer is None else piece[None]
             leaves[tensor.leaf] = put(leaves[tensor.leaf], new, at)
@@ -263,14 +264,16 @@ def _check(sources: Mapping[str, Source], tensors: list[Tensor], folder: str | P
             )
 
 
-def _pieces(tensor: Tensor, source: Source) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """Float32 pieces of a tensor in our orientation, and where each begins."""
+def _pieces(
+    tensor: Tensor, source: Source, dtype: Any
+) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """Pieces of a tensor in our orientation, and where each begins."""
     rows = max(PIECE // (4 * int(np.prod(source.shape[1:]))), 1)
     with safe_open(source.file, framework="flax") as opened:
         part = opened.get_slice(tensor.name)
         for first in range(0, source.shape[0], rows):
             last = min(first + rows, source.shape[0])
-            values = np.asarray(part[first:last], np.float32)
+            values = np.asarray(part[first:last], dtype)
             if tensor.transposed:
                 yield (0, first), values.T
             else:
