@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks")]
 
 import config
+from flops import forward_flops
 from plot import plot
 from step import step_calls, time_calls
 
@@ -79,28 +80,16 @@ def advantages_cost(shape: config.Shape, repeats: int) -> dict[str, float]:
     return {"flops": flops, "bytes": cost["bytes accessed"], "seconds": float(seconds)}
 
 
-def matmul_params(arch: Architecture) -> tuple[int, int]:
-    """Parameters that a token is multiplied by: in the layers, and in the output head."""
-    heads = arch.num_heads * arch.head_dim
-    attention = 2 * arch.width * heads + 2 * arch.width * arch.num_kv_heads * arch.head_dim
-    layers = arch.num_layers * (attention + 3 * arch.width * arch.mlp_width)
-    return layers, arch.vocab_size * arch.width
-
-
 def step_flops(arch: Architecture, shape: config.Shape) -> float:
     """FLOPs of sampling and one update: 8 per parameter and token, and attention.
 
-    2 for the forward pass of sampling, 6 for forward and backward of the update. A prompt is
-    computed once per group, and only completion tokens pass the head. Attention: 4 per layer,
-    head, head size and visible token in a forward pass. No recomputation, no reference policy.
+    Four forward passes: one to sample, three for forward and backward of the update. No
+    recomputation, no reference policy.
     """
-    layers, head = matmul_params(arch)
-    prompts = shape.num_prompts * shape.prompt_tokens
-    completions = shape.num_prompts * shape.group_size * shape.completion_tokens
-    seen = prompts * shape.prompt_tokens / 2
-    seen += completions * (shape.prompt_tokens + shape.completion_tokens / 2)
-    attention = 4 * arch.num_layers * arch.num_heads * arch.head_dim * seen
-    return 8.0 * (layers * (prompts + completions) + head * completions) + 4.0 * attention
+    products, attention = forward_flops(
+        arch, shape.num_prompts, shape.group_size, shape.prompt_tokens, shape.completion_tokens
+    )
+    return 4.0 * (products + attention)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Named sizes of the decoder. Values of the Qwen2.5 family are those of its published configs."""
+"""Named sizes of the decoder. Those of SmolLM2 and Qwen2.5 are from their published configs."""
 
 import dataclasses
 
@@ -30,6 +30,18 @@ _QWEN = {"vocab_size": 151_936, "head_dim": 128, "rope_theta": 1_000_000.0}
 PRESETS: dict[str, dict] = {
     "tiny": dict(num_layers=3, width=64, num_heads=4, num_kv_heads=2, head_dim=16, mlp_width=192),
     "small": dict(num_layers=6, width=256, num_heads=8, num_kv_heads=4, head_dim=32, mlp_width=768),
+    "smollm2-135m": dict(
+        num_layers=30,
+        width=576,
+        num_heads=9,
+        num_kv_heads=3,
+        head_dim=64,
+        mlp_width=1536,
+        vocab_size=49_152,
+        rope_theta=100_000.0,
+        norm_eps=1e-5,
+        qkv_bias=False,
+    ),
     "qwen2.5-0.5b": dict(
         _QWEN, num_layers=24, width=896, num_heads=14, num_kv_heads=2, head_dim=64, mlp_width=4864
     ),

@@ -1,0 +1,88 @@
+"""The benchmark of a GPU: its arithmetic, and that it runs where there is none."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from test_architecture import ROOT
+
+sys.path.insert(0, str(ROOT / "experiments" / "benchmarks"))
+
+import gpu
+from flops import forward_flops, matmul_params
+
+from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.models.presets import architecture
+from rvpo_jax.models.transformer import Transformer, init_params
+
+TINY = architecture("tiny", 258)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "smollm2-135m", "qwen2.5-7b"])
+def test_the_parameters_of_products_are_the_kernels(preset):
+    arch = architecture(preset, 258)
+    model = Transformer(arch)
+    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    kernels = [np.prod(x["kernel"].shape) for x in shapes["layers"].values() if "kernel" in x]
+    assert matmul_params(arch) == (sum(kernels), np.prod(shapes["embed"]["embedding"].shape))
+
+
+def test_a_forward_pass_by_hand():
+    layers, head = matmul_params(TINY)
+    products, attention = forward_flops(TINY, 2, 3, 4, 6)
+    # 2 prompts of 4 tokens, 6 completions of 6; only the latter pass the head.
+    assert products == 2 * (layers * (8 + 36) + head * 36)
+    # A prompt's tokens see 2 on average, a completion's 4 + 3: 8 * 2 + 36 * 7 = 268. Scores and
+    # sums of values: 2 products of 2 FLOPs in 3 layers, 4 heads of 16.
+    assert attention == 2 * 2 * 3 * 4 * 16 * 268
+
+
+def test_what_a_decoding_step_reads_by_hand():
+    work = gpu.SMOKE._replace(num_prompts=2, group_size=3, prompt_tokens=4, tokens=6)
+    layers, head = matmul_params(TINY)
+    # Keys and values of 3 layers, 2 heads of 16: of 2 prompts of 4, of half of 6 completions of 6.
+    cache = 2 * 3 * 2 * 16 * (2 * 4 + 6 * 3)
+    assert gpu.step_bytes(TINY, work, "float32") == 4 * (layers + head + cache)
+    assert gpu.step_bytes(TINY, work, "bfloat16") == 2 * (layers + head + cache)
+
+
+def test_a_model_that_does_not_fit_is_a_row_of_its_own(monkeypatch):
+    def refuse(model, work):
+        raise Refusal("this run needs 99 GiB.", "Take less.")
+
+    monkeypatch.setattr(gpu, "_build", refuse)
+    found = gpu.measure("tiny", gpu.SMOKE)
+    assert found == {"refused": "this run needs 99 GiB."}
+    assert gpu.row_of("tiny", found, {}) == ["tiny", "refused"]
+
+
+def test_every_size_has_a_model_that_can_be_built():
+    for name, size in gpu.SIZES.items():
+        assert gpu.architecture(str(size.model.preset), 258).num_layers > 0, name
+        assert size.backward in (1, 2)
+
+
+def test_without_a_gpu_tiny_is_measured_and_that_is_said(tmp_path):
+    done = subprocess.run(
+        [sys.executable, gpu.__file__, "--smoke"],
+        cwd=tmp_path,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "No GPU here: the CPU is measured" in done.stdout
+    record = json.loads((tmp_path / "runs" / "benchmarks" / "gpu.json").read_text())
+    assert record["device"] == jax.devices()[0].device_kind
+    assert f"{record['device']}, jax {jax.__version__}, 2 prompts" in done.stdout
+    assert record["ceilings"].keys() == {"float32", "bfloat16", "copy"}
+    found = record["models"]["tiny"]
+    assert found["completion_tokens"] == 2 * 2 * 8  # none of them ends before
+    shares = (found["decode_bytes_per_s"], found["update_flops_per_s"])
+    assert all(rate > 0 for rate in (*record["ceilings"].values(), *shares))
+    assert found["peak_bytes"]["all"] >= found["peak_bytes"]["rollout"] > 0
+    assert found["predicted"].startswith("memory per device:")
