@@ -15,8 +15,8 @@ table and runs/benchmarks/gpu.json.
   head, whose logits are computed twice where the vocabulary is large.
 * Decoding reads at least: every weight of a matrix product once, in the model's type, the keys and
   values of each prompt once per group, and half of the completions' on average. These bytes over
-  the time of a step, and over the measured rate of a copy (bytes read and written). The time of a
-  step is that of C tokens less that of one, which is nearly all prefill.
+  the time of a step, and over the measured rate of a copy (bytes read and written). A step's time
+  is the rollout's over C: the prefill in it, a few percent, makes the figure lower, never higher.
 * Memory is the device's own count of its peak, or of the process where the device has none.
 """
 
@@ -52,7 +52,6 @@ from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.models.presets import Architecture, architecture
 from rvpo_jax.run import parallel
 from rvpo_jax.run.memory import memory_line
-from rvpo_jax.run.policy import Policy
 from rvpo_jax.run.setup import Run, build_run
 from rvpo_jax.train import make_batch
 from rvpo_jax.types import Batch, Rollout
@@ -156,12 +155,8 @@ def _measure(size: Size, work: Work) -> dict[str, Any]:
     keys = prompt_keys(jax.random.key(0), 0, work.num_prompts)
     state = parallel.replicate(run.initial_state(), run.policy.devices)
     said = memory_line(run, state)
-
-    def rollout_of(policy: Policy) -> Callable[[], Rollout]:
-        sample = policy.sampler(work.group_size)
-        return lambda: sample(state.params, *inputs, keys)
-
-    calls = {"rollout": rollout_of(run.policy), "one token": rollout_of(_one_token(run))}
+    sample = run.policy.sampler(work.group_size)
+    calls = {"rollout": lambda: sample(state.params, *inputs, keys)}
     times = time_calls(calls, work.repeats)
     rollout_peak = _peak_memory()
     rollout = jax.device_get(calls["rollout"]())
@@ -200,13 +195,6 @@ def _build(model: ModelConfig, work: Work) -> Run:
     )
 
 
-def _one_token(run: Run) -> Policy:
-    """The same policy, of which one token is asked."""
-    rollout = dataclasses.replace(run.config.rollout, max_completion_tokens=1)
-    config = dataclasses.replace(run.config, rollout=rollout)
-    return Policy(run.policy.model, run.task.tokenizer, config)
-
-
 def _judged(rollout: Rollout, num_channels: int) -> Batch:
     """The rollout with random rewards."""
     num = rollout.completions.shape[0] * rollout.completions.shape[1]
@@ -221,7 +209,7 @@ def _rates(size: Size, work: Work, seconds: dict[str, float]) -> dict[str, float
     num_tokens = work.num_prompts * work.group_size * work.tokens
     forward = sum(forward_flops(arch, *work[:4]))
     again = forward if size.model.remat else 0.0
-    step = (seconds["rollout"] - seconds["one token"]) / (work.tokens - 1)
+    step = seconds["rollout"] / work.tokens
     return {
         "rollout_tokens_per_s": num_tokens / seconds["rollout"],
         "update_tokens_per_s": num_tokens / seconds["update"],
