@@ -1,5 +1,6 @@
 """Host memory of loading a Hugging Face folder, in a process of its own."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -25,7 +26,8 @@ TIGHT = ALLOWED // 2
 def folder(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     write_folder(folder, SMALL, *request.param)
-    return folder
+    yield folder
+    shutil.rmtree(folder)  # pytest would keep it for three sessions
 
 
 def test_loading_takes_no_more_than_two_tensors_and_a_constant(folder):
