@@ -10,8 +10,8 @@ table and runs/benchmarks/gpu.json.
 * Tokens/s count completion tokens; a rollout has its prompts' prefill in its time.
 * MFU is the FLOPs of an update, by the arithmetic of ``flops.py``, over its time and the measured
   rate of a matrix product in the model's type: forward pass, and twice it for the backward pass
-  (once where the weights are frozen: they need no gradients). It is the share that is of use;
-  HFU adds one more forward pass where ``model.remat`` has it: of the layers, and of the
+  (once with LoRA: frozen weights need no gradients, adapters are not counted). It is the share that
+  is of use; HFU adds one more forward pass where ``model.remat`` has it: of the layers, and of the
   head, whose logits are computed twice where the vocabulary is large.
 * Decoding reads at least: every weight of a matrix product once, in the model's type, the keys and
   values of each prompt once per group, and half of the completions' on average. These bytes over
@@ -53,7 +53,7 @@ from rvpo_jax.models.presets import Architecture, architecture
 from rvpo_jax.run import parallel
 from rvpo_jax.run.memory import memory_line
 from rvpo_jax.run.setup import Run, build_run
-from rvpo_jax.train import make_batch
+from rvpo_jax.train import make_batch, policy_params
 from rvpo_jax.types import Batch, Rollout
 
 OUT = Path("runs/benchmarks/gpu.json")
@@ -84,7 +84,7 @@ SIZES = {
     "smollm2-135m": Size(on_gpu("smollm2-135m")),
     "qwen2.5-0.5b": Size(on_gpu("qwen2.5-0.5b")),
     "qwen2.5-1.5b": Size(on_gpu("qwen2.5-1.5b")),
-    # 3B with LoRA goes here: "qwen2.5-3b, LoRA": Size(on_gpu("qwen2.5-3b", lora_rank=16), 1).
+    "qwen2.5-3b-lora": Size(on_gpu("qwen2.5-3b", lora_rank=16), backward=1),
 }
 
 
@@ -156,7 +156,7 @@ def _measure(size: Size, work: Work) -> dict[str, Any]:
     state = parallel.replicate(run.initial_state(), run.policy.devices)
     said = memory_line(run, state)
     sample = run.policy.sampler(work.group_size)
-    calls = {"rollout": lambda: sample(state.params, *inputs, keys)}
+    calls = {"rollout": lambda: sample(policy_params(state), *inputs, keys)}
     times = time_calls(calls, work.repeats)
     rollout_peak = _peak_memory()
     rollout = jax.device_get(calls["rollout"]())
