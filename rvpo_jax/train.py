@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
@@ -62,8 +61,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
         every, keep = config.checkpoint.every, config.checkpoint.keep
         with Checkpoints(workdir / "checkpoints", keep=keep, save_every=every) as checkpoints:
             state, meta = start_or_resume(run, workdir, checkpoints, stream)
-            # On one device, and a copy: the step takes the memory of the state it is given.
-            first, key = int(state.step), jnp.copy(state.key)
+            first, key = int(state.step), parallel.on_no_device(state.key)
             state = parallel.replicate(state, run.policy.devices)
             for line in opening_lines(run, state, first):
                 console.print(line, markup=False, highlight=False)

@@ -29,12 +29,17 @@ from rvpo_jax.models.lora import A, B, merge
 from rvpo_jax.run import parallel
 from rvpo_jax.run.metrics import read_metrics
 from rvpo_jax.train import train
-from tests.test_pretrained import folder, run_config, write_rows  # noqa: F401
+from tests.test_pretrained import make_folder, run_config, write_rows
 
 RANK, ALPHA = 3, 6.0
 CONFIG = ModelConfig(lora_rank=RANK, lora_alpha=ALPHA, lora_targets=("q_proj", "down_proj"))
 VOCAB, PROMPTS, GROUP, TOKENS = 40, 8, 2, 5
 FULL = build_model(ModelConfig(), VOCAB)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("model"))
 
 
 def made(config=CONFIG, seed=0):
@@ -191,7 +196,7 @@ def lora_config(path, rows, steps, **changes):
     return dataclasses.replace(config, model=model, **changes)
 
 
-def test_a_run_trains_resumes_and_is_exported(folder, tmp_path, capsys):  # noqa: F811
+def test_a_run_trains_resumes_and_is_exported(folder, tmp_path, capsys):
     rows = write_rows(tmp_path / "rows.jsonl")
     whole = train(lora_config(folder, rows, 2), tmp_path / "whole", Console(quiet=True))
     for steps in (1, 2):
@@ -222,7 +227,7 @@ def test_a_run_trains_resumes_and_is_exported(folder, tmp_path, capsys):  # noqa
     assert main(["sample", "--workdir", str(tmp_path / "run"), "--num", "1", "--prompt", "hi"]) == 0
 
 
-def test_adapters_are_not_put_on_another_start(folder, tmp_path):  # noqa: F811
+def test_adapters_are_not_put_on_another_start(folder, tmp_path):
     rows, lent = write_rows(tmp_path / "rows.jsonl"), tmp_path / "lent"
     shutil.copytree(folder, lent)
     train(lora_config(lent, rows, 1), tmp_path / "run", Console(quiet=True))
@@ -233,7 +238,7 @@ def test_adapters_are_not_put_on_another_start(folder, tmp_path):  # noqa: F811
         train(lora_config(lent, rows, 2), tmp_path / "run", Console(quiet=True))
 
 
-def test_the_reference_policy_is_the_start_without_a_copy_of_it(folder, tmp_path):  # noqa: F811
+def test_the_reference_policy_is_the_start_without_a_copy_of_it(folder, tmp_path):
     """The KL estimate is 0 while the policy is its reference, and not afterwards."""
     rows = write_rows(tmp_path / "rows.jsonl")
     config = lora_config(folder, rows, 2, loss=LossConfig(kl_coef=0.1))

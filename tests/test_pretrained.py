@@ -55,7 +55,11 @@ def write_tokenizer(folder):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
+    return make_folder(tmp_path_factory.mktemp("model"))
+
+
+def make_folder(folder):
+    """A random model and its tokenizer."""
     config = CONFIG | {"vocab_size": 320, "tie_word_embeddings": True}
     write_folder(folder, config)
     assert write_tokenizer(folder) <= 320

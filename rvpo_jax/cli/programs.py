@@ -11,8 +11,10 @@ from rvpo_jax.cli.commands import Audit, CheckRewards, Doctor, Eval, Export, Fig
 
 def run_train(command: Train) -> int:
     """Trains, or resumes."""
+    from rvpo_jax.run.cpu_devices import prepare_cpu_devices
     from rvpo_jax.train import train
 
+    prepare_cpu_devices(command.run, command.workdir)
     train(command.run, command.workdir)
     return 0
 

@@ -187,4 +187,5 @@ class ParallelConfig(Checked, section="parallel"):
     impl: Literal["pmap", "shard_map", "jit"] = "pmap"
     """pmap or shard_map over all local devices; jit: one device."""
     num_devices: Annotated[int | None, Positive] = None
-    """Local devices to use; None: all of them."""
+    """Local devices to use; None: all of them. rvpo train takes a CPU for two where the model is a
+    small preset."""

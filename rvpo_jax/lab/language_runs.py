@@ -54,7 +54,7 @@ def train_methods(
     Args:
       config: of the runs; its ``advantage`` and ``seed`` are replaced.
       seeds: of the runs.
-      folder: where each run gets a folder ``METHOD-SEED``.
+      folder: where each run gets a folder, ``run_name``.
       methods: how each computes its advantages.
 
     Returns:
@@ -63,7 +63,7 @@ def train_methods(
     runs: dict[str, list[LanguageRun]] = {name: [] for name in methods}
     for seed in seeds:  # seed by seed, so that a sweep cut short is balanced
         for name, advantage in methods.items():
-            workdir = Path(folder) / f"{name.replace(' ', '_').replace('=', '')}-{seed}"
+            workdir = Path(folder) / run_name(name, seed)
             run = dataclasses.replace(config, advantage=advantage, seed=seed)
             if _is_finished(workdir, config.steps):
                 print(f"{workdir}: finished before and kept; remove it to train it with this code")
@@ -74,6 +74,22 @@ def train_methods(
             seconds = time.perf_counter() - start
             print(f"{workdir}: {config.steps} steps, {seconds:.0f} s", flush=True)
     return runs
+
+
+def run_name(method: str, seed: int) -> str:
+    """The folder of a run.
+
+    Args:
+      method: name of the method.
+      seed: of the run.
+
+    Returns:
+      The name.
+
+    >>> run_name("RVPO k=1", 0)
+    'RVPO_k1-0'
+    """
+    return f"{method.replace(' ', '_').replace('=', '')}-{seed}"
 
 
 def _is_finished(workdir: Path, steps: int) -> bool:

@@ -4,6 +4,7 @@
 that fit one device.
 """
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -40,6 +41,18 @@ def local_devices(num_devices: int | None = None) -> list[jax.Device]:
             "Leave it out to use all of them.",
         )
     return devices[:num_devices]
+
+
+def simulate_cpu_devices(num: int) -> None:
+    """Takes a CPU for several devices; nothing happens where JAX has started or was told a number.
+
+    Args:
+      num: how many.
+    """
+    told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if num > 1 and not told and jax.config.jax_num_cpu_devices < 0:
+        with contextlib.suppress(RuntimeError):  # devices are in use already
+            jax.config.update("jax_num_cpu_devices", num)
 
 
 def check_divisible(num_prompts: int, num_devices: int, num_parts: int) -> None:
@@ -80,6 +93,18 @@ def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """
     sharding = NamedSharding(_mesh(devices), PartitionSpec())
     return jax.tree.map(lambda x: jax.device_put(x, sharding), tree)
+
+
+def on_no_device(key: jax.Array) -> jax.Array:
+    """A copy of a key that goes to whatever devices a mapped function has.
+
+    Args:
+      key: typed; one that was restored is bound to its device.
+
+    Returns:
+      The same key.
+    """
+    return jax.random.wrap_key_data(np.asarray(jax.random.key_data(key)))
 
 
 # Compiling is most of a short run on a CPU. These halve its time and its memory; a step takes about

@@ -1,0 +1,57 @@
+"""How many devices a run takes a CPU for: XLA leaves cores idle where the products are small."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rvpo_jax.config import Config
+from rvpo_jax.run.parallel import simulate_cpu_devices
+
+SMALL = ("tiny", "small")  # presets whose products are too small for two cores
+
+
+def prepare_cpu_devices(config: Config, workdir: Path) -> None:
+    """Takes a CPU for as many devices as suit the run; for a command, before JAX starts.
+
+    A run that goes on keeps its number: sums over devices are rounded in another order on another
+    number. Where the user chose one, in the config or in JAX's own settings, that counts.
+
+    Args:
+      config: of the run.
+      workdir: its folder.
+    """
+    if config.parallel.num_devices is None:
+        simulate_cpu_devices(num_cpu_devices(config, workdir, os.cpu_count() or 1))
+
+
+def num_cpu_devices(config: Config, workdir: Path, num_cores: int) -> int:
+    """Devices that suit a run on a CPU: those that it has had, else two for a small model.
+
+    Two are 1.3 times faster than one on two cores; more were not measured.
+
+    Args:
+      config: of the run.
+      workdir: its folder.
+      num_cores: of the machine.
+
+    Returns:
+      The number.
+    """
+    had = _devices_of(workdir)
+    if had and all(name.startswith("cpu:") for name in had):
+        return len(had)
+    splits = config.rollout.num_prompts % (2 * config.loss.num_minibatches) == 0
+    small = config.model.path is None and config.model.preset in SMALL
+    usual = config.parallel.impl != "jit"
+    return 2 if small and splits and usual and num_cores > 1 else 1
+
+
+def _devices_of(workdir: Path) -> list[str]:
+    """Devices in the header of the run's metrics; none where it has not begun."""
+    try:
+        with (workdir / "metrics.jsonl").open(encoding="utf-8") as file:
+            header: Any = json.loads(file.readline(1 << 20)).get("header", {})
+        return [str(name) for name in header.get("devices", ())]
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return []  # what is wrong with it is said where it is read for good

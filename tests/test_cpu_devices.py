@@ -1,0 +1,92 @@
+"""How many devices a CPU is taken for."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from rvpo_jax.config import Config, LossConfig, ModelConfig, ParallelConfig, RolloutConfig
+from rvpo_jax.run.cpu_devices import num_cpu_devices
+from rvpo_jax.run.restore import restore_run
+from rvpo_jax.run.stored import stored_config
+
+
+@pytest.mark.parametrize(
+    "changes, num_cores, expected",
+    [
+        ({}, 2, 2),
+        ({}, 64, 2),
+        ({}, 1, 1),
+        ({"model": ModelConfig(preset="small")}, 2, 2),
+        ({"model": ModelConfig(preset="qwen2.5-0.5b")}, 2, 1),
+        ({"model": ModelConfig(path="a/folder")}, 2, 1),
+        ({"model": ModelConfig(preset=len)}, 2, 1),
+        ({"rollout": RolloutConfig(num_prompts=3)}, 2, 1),
+        ({"rollout": RolloutConfig(num_prompts=6)}, 2, 2),
+        (
+            {"rollout": RolloutConfig(num_prompts=6), "loss": LossConfig(num_minibatches=2)},
+            2,
+            1,
+        ),
+        ({"parallel": ParallelConfig(impl="jit")}, 2, 1),
+    ],
+)
+def test_a_new_run_has_two_where_its_model_is_small(tmp_path, changes, num_cores, expected):
+    config = dataclasses.replace(Config(), **changes)
+    assert num_cpu_devices(config, tmp_path, num_cores) == expected
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ('{"header": {"devices": ["cpu:0"]}}\n', 1),
+        ('{"header": {"devices": ["cpu:0", "cpu:1", "cpu:2"]}}\n', 3),
+        ('{"header": {"devices": ["cuda:0"]}}\n', 2),  # now on a CPU: as if it were new
+        ('{"header": {"devices": []}}\n', 2),
+        ('{"header": 3}\n', 2),
+        ("[]\n", 2),
+        ("\xff", 2),
+        ("", 2),
+    ],
+)
+def test_a_run_that_goes_on_keeps_its_number(tmp_path, text, expected):
+    (tmp_path / "metrics.jsonl").write_text(text, encoding="latin-1")
+    assert num_cpu_devices(Config(), tmp_path, 2) == expected
+
+
+def train(workdir, steps, *options, flags=""):
+    command = [sys.executable, "-m", "rvpo_jax", "train", "--workdir", str(workdir)]
+    options = (
+        *("--steps", str(steps), "--eval.num-prompts", "2", "--rollout.num-prompts", "2"),
+        *("--rollout.group-size", "2", "--rollout.max-completion-tokens", "8"),
+        *("--log.no-audit", "--checkpoint.every", "1", *options),
+    )
+    flags = f"{os.environ['XLA_FLAGS']} {flags}"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    subprocess.run([*command, *options], env=environment, check=True, stdout=subprocess.DEVNULL)
+    line = (workdir / "metrics.jsonl").read_text().partition("\n")[0]
+    return json.loads(line)["header"]["devices"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core is one device")
+def test_a_command_takes_a_cpu_for_two_and_resumes_bit_for_bit(tmp_path):
+    assert train(tmp_path / "whole", 2) == ["cpu:0", "cpu:1"]
+    for steps in (1, 2):
+        assert train(tmp_path / "parts", steps) == ["cpu:0", "cpu:1"]
+    one = ParallelConfig(num_devices=1)
+    params = [
+        restore_run(dataclasses.replace(stored_config(folder), parallel=one), folder)[1]
+        for folder in (tmp_path / "whole", tmp_path / "parts")
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *params)
+    # What the user says counts.
+    options = ("--parallel.num-devices", "1")
+    assert train(tmp_path / "one", 1, *options) == ["cpu:0"]
+    flag = "--xla_force_host_platform_device_count=1"
+    assert train(tmp_path / "flag", 1, flags=flag) == ["cpu:0"]
