@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -50,7 +51,7 @@ def simulate_cpu_devices(num: int) -> None:
       num: how many.
     """
     told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if num > 1 and not told and jax.config.jax_num_cpu_devices < 0:
+    if num > 1 and not told and getattr(jax.config, "jax_num_cpu_devices", 0) < 0:
         with contextlib.suppress(RuntimeError):  # devices are in use already
             jax.config.update("jax_num_cpu_devices", num)
 
@@ -104,7 +105,7 @@ def on_no_device(key: jax.Array) -> jax.Array:
     Returns:
       The same key.
     """
-    return jax.random.wrap_key_data(np.asarray(jax.random.key_data(key)))
+    return jax.random.wrap_key_data(jnp.asarray(np.asarray(jax.random.key_data(key))))
 
 
 # Compiling is most of a short run on a CPU. These halve its time and its memory; a step takes about
