@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from rvpo_jax.method import losses
-from rvpo_jax.method.sampling import filter_logits, make_sampler, prompt_keys
+from rvpo_jax.method.sampling import draw, filter_logits, make_sampler, prompt_keys
 from rvpo_jax.models.presets import architecture
 from rvpo_jax.models.transformer import Transformer, init_params
 from rvpo_jax.run import parallel
@@ -234,3 +234,47 @@ def test_long_tails_leave_few_slots_empty():
         used[num_slots] = float(rollout.completion_mask.sum() / rollout.computed.sum())
     assert used[None] < 0.3
     assert used[16] > 0.85
+
+
+@pytest.mark.parametrize("vocab_size", [1, 2, 7, 417])
+def test_tokens_are_drawn_with_their_probabilities(vocab_size):
+    """A grid over both random numbers hits each token as often as its probability says.
+
+    ``n`` evenly spaced numbers fall into an interval of length p between np - 1 and np + 1 times.
+    A token is an interval of the first number, shared by its block, and one of the second.
+    """
+    n = 400
+    logits = 2.0 * jax.random.normal(jax.random.key(vocab_size), (vocab_size,))
+    logits = logits.at[vocab_size // 2 + 1 :: 5].set(-jnp.inf)  # ruled out
+    grid = (jnp.arange(n) + 0.5) / n
+    uniforms = jnp.stack(jnp.meshgrid(grid, grid), axis=-1)
+    tokens = draw(jnp.broadcast_to(logits, (n, n, vocab_size)), uniforms)
+    counts = np.bincount(np.asarray(tokens).reshape(-1), minlength=vocab_size)
+    weights = np.exp(np.asarray(logits, np.float64))
+    np.testing.assert_allclose(counts / n**2, weights / weights.sum(), atol=2.1 / n)
+    assert not counts[weights == 0].any()
+
+
+def test_the_last_random_number_draws_a_token_that_is_there():
+    """The largest float32 below 1, and 0: neither lands on a token that is ruled out."""
+    logits = jnp.where(jnp.arange(40) % 7 == 3, 0.0, -jnp.inf)
+    last = jnp.nextafter(jnp.float32(1.0), jnp.float32(0.0))
+    ends = draw(jnp.broadcast_to(logits, (2, 40)), jnp.array([[0.0, 0.0], [last, last]]))
+    assert ends.tolist() == [3, 38]
+
+
+def test_rounding_of_a_long_sum_draws_no_token_that_is_ruled_out():
+    """XLA sums 500 numbers in pieces: the running sum may grow where nothing is added."""
+    width = 500
+    weights = jax.random.uniform(jax.random.key(0), (width,))
+    weights = jnp.where(jax.random.bernoulli(jax.random.key(1), 0.5, (width,)), weights, 0.0)
+    weights = weights / jnp.max(weights)
+    sums = np.asarray(jnp.cumsum(weights))
+    grows = np.flatnonzero((np.diff(sums) > 0) & (np.asarray(weights)[1:] == 0))
+    assert len(grows)
+    shares = jnp.asarray(sums[grows + 1] / sums.max())[:, None]
+    shares = jnp.concatenate([shares - 2.0**-24 * jnp.float32(i) for i in range(4)])
+    uniforms = jnp.concatenate([jnp.zeros_like(shares), shares], axis=-1)
+    logits = jnp.full((width * width,), -jnp.inf).at[:width].set(jnp.log(weights))
+    tokens = jax.lax.map(lambda uniform: draw(logits, uniform), uniforms)
+    assert (np.asarray(weights)[np.asarray(tokens)] > 0).all()
