@@ -202,6 +202,14 @@ def test_a_channel_that_never_scored_is_named():
     rewards.check_any_scored(where, ["format", "brevity"])
 
 
+def test_few_completions_may_be_without_a_prompt_that_has_a_channel(caplog):
+    where = np.array([[True, False]] * 3)
+    rewards.check_any_scored(where, ["format", "brevity"], enough=4)
+    assert "channel(s) brevity scored none of 3 completions" in caplog.text
+    with pytest.raises(RewardError, match="brevity"):
+        rewards.check_any_scored(where, ["format", "brevity"], enough=3)
+
+
 USER_FILE = """
 import dataclasses
 from posixpath import join

@@ -102,7 +102,9 @@ def _is_ours(fn: RewardFn) -> bool:
     return str(getattr(fn, "__module__", "")).startswith("rvpo_jax.")
 
 
-def check_any_scored(where: npt.ArrayLike, channel_names: Sequence[str]) -> None:
+def check_any_scored(
+    where: npt.ArrayLike, channel_names: Sequence[str], *, enough: int = 1
+) -> None:
     """Raises when a channel was never scored: a function that abstains everywhere is broken.
 
     Not part of ``score``: a small batch may well hold only prompts to which a channel does not
@@ -111,6 +113,8 @@ def check_any_scored(where: npt.ArrayLike, channel_names: Sequence[str]) -> None
     Args:
       where: ``[..., M]`` bool, from ``score``.
       channel_names: ``M`` names.
+      enough: So many completions tell; fewer may well be without a prompt that has the channel, and
+        only a warning is given.
 
     Raises:
       RewardError: naming the channels without a single score.
@@ -121,12 +125,16 @@ def check_any_scored(where: npt.ArrayLike, channel_names: Sequence[str]) -> None
     mask = mask.reshape(-1, mask.shape[-1])
     counts = mask.sum(0).tolist()
     never = [name for name, count in zip(channel_names, counts, strict=True) if count == 0]
-    if never:
-        raise RewardError(
-            f"reward channel(s) {', '.join(never)} scored none of {len(mask)} completions.\n"
-            "  The function returned None or NaN, or raised, on every one, or it never applies: "
-            "fix it, or leave it out of data.rewards."
-        )
+    if not never:
+        return
+    message = (
+        f"reward channel(s) {', '.join(never)} scored none of {len(mask)} completions.\n"
+        "  The function returned None or NaN, or raised, on every one, or it never applies: "
+        "fix it, or leave it out of data.rewards."
+    )
+    if len(mask) >= enough:
+        raise RewardError(message)
+    _logger.warning("%s With so few completions that may also be chance.", message)
 
 
 def _check_arguments(

@@ -27,6 +27,9 @@ from rvpo_jax.run.summary import plot_run, rate_table
 from rvpo_jax.run.workdir import run_header
 from rvpo_jax.types import Advantages, Batch
 
+# Of so many completions, a channel that is in a tenth of the prompts misses all with odds of 1:800.
+ENOUGH = 64
+
 
 class NonFiniteError(Failure):
     """A loss, gradient or parameter is NaN or infinite."""
@@ -121,7 +124,7 @@ class Recorder(contextlib.ExitStack):
         run = self._run
         evaluation = evaluate_held_out(run, params, run.config.eval.num_prompts)
         if step == 0:
-            check_any_scored(evaluation.where, run.task.channel_names)
+            check_any_scored(evaluation.where, run.task.channel_names, enough=ENOUGH)
         append_jsonl(path, {"step": step, **evaluation_row(run.task, evaluation)})
 
     def step(
