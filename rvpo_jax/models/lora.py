@@ -4,7 +4,6 @@ A matrix ``W`` of a layer, ``[in, out]``, becomes ``W + (alpha / rank) A B`` wit
 random and ``B [rank, out]`` 0 at the start, so that a run begins as the model it starts from.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,9 @@ def in_compute_dtype(params: Any, dtype: Any) -> Any:
     Returns:
       The tree; all else is as it was.
     """
-    return _map_adapters(lambda leaf: leaf.astype(dtype), params)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf.astype(dtype) if path[-1].key in (A, B) else leaf, params
+    )
 
 
 def frozen_shapes(shapes: Any, dtype: Any) -> Any:
@@ -178,9 +179,3 @@ def _peft_tensors(adapters: Any) -> dict[str, jax.Array]:
             leaf = leaves[tensor.leaf.replace("kernel", ours)]
             tensors[f"base_model.model.{name}"] = leaf[tensor.layer].T
     return tensors
-
-
-def _map_adapters(function: Callable[[Any], Any], params: Any) -> Any:
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: function(leaf) if path[-1].key in (A, B) else leaf, params
-    )

@@ -28,7 +28,8 @@ def prepare_cpu_devices(config: Config, workdir: Path) -> None:
 def num_cpu_devices(config: Config, workdir: Path, num_cores: int) -> int:
     """Devices that suit a run on a CPU: those that it has had, else two for a small model.
 
-    Two are 1.3 times faster than one on two cores; more were not measured.
+    Two are 1.2 to 1.4 times faster than one for ``tiny`` on two cores; ``small`` and more devices
+    were not measured.
 
     Args:
       config: of the run.
