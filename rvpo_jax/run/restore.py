@@ -69,7 +69,7 @@ def start_or_resume(
         "config": config.to_dict(),
         "data": run.task.fingerprint,
         "log_history": history,
-        "frozen": fingerprint(state.frozen),
+        "frozen": fingerprint(state.frozen) if found is None else found.get("frozen", 0),
     }
     return state, meta
 
