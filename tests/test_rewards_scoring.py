@@ -208,6 +208,8 @@ def test_few_completions_may_be_without_a_prompt_that_has_a_channel(caplog):
     assert "channel(s) brevity scored none of 3 completions" in caplog.text
     with pytest.raises(RewardError, match="brevity"):
         rewards.check_any_scored(where, ["format", "brevity"], enough=3)
+    with pytest.raises(RewardError, match="format, brevity scored none of 3 completions"):
+        rewards.check_any_scored(where & False, ["format", "brevity"], enough=4)
 
 
 USER_FILE = """

@@ -114,7 +114,7 @@ def check_any_scored(
       where: ``[..., M]`` bool, from ``score``.
       channel_names: ``M`` names.
       enough: So many completions tell; fewer may well be without a prompt that has the channel, and
-        only a warning is given.
+        only a warning is given, unless no channel at all was scored: nothing can be learned then.
 
     Raises:
       RewardError: naming the channels without a single score.
@@ -132,7 +132,7 @@ def check_any_scored(
         "  The function returned None or NaN, or raised, on every one, or it never applies: "
         "fix it, or leave it out of data.rewards."
     )
-    if len(mask) >= enough:
+    if len(mask) >= enough or len(never) == len(channel_names):
         raise RewardError(message)
     _logger.warning("%s With so few completions that may also be chance.", message)
 
