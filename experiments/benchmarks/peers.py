@@ -1,6 +1,7 @@
 """The time of one GRPO step of ours, of TRL's GRPOTrainer and of Tunix's GRPO learner, on a CPU.
 
-python experiments/benchmarks/peers.py [--cases long_tail ...] [--num-slots 32 256] [--rounds 7]
+python experiments/benchmarks/peers.py [--cases long_tail ...] [--num-slots 32 256]
+        [--num-devices 2] [--rounds 7]
 
 32 prompts x 8 completions, float32, no KL term: generation, a reward that costs nothing, one step
 of AdamW. ``long_tail``: lengths are geometric with mean 12, cut at 256 tokens; ``equal`` and
@@ -132,13 +133,15 @@ class Worker:
         self._process.wait()
 
 
-def start_workers(case: str, num_slots: list[int | None], peers: list[str]) -> list[Worker]:
+def start_workers(
+    case: str, num_slots: list[int | None], num_devices: int, peers: list[str]
+) -> list[Worker]:
     """Ours, once per number of slots, then the peers."""
     work = work_of(CASES[case])
     workers = []
     for slots in num_slots:
         name = "ours" if slots is None else f"ours, {slots} slots"
-        own = work | {"num_slots": slots}
+        own = work | {"num_slots": slots, "num_devices": num_devices}
         workers.append(Worker(name, Path(sys.executable), "with_rvpo.py", own))
     for peer in peers:
         own = work | MICROBATCHES[peer]
@@ -170,7 +173,7 @@ def summary(answers: list[dict[str, Any]]) -> dict[str, Any]:
 def run_case(case: str, args: argparse.Namespace) -> dict[str, Any]:
     """Figures of the workers of a case, and the machine's load before and after."""
     load = [os.getloadavg()[0]]
-    workers = start_workers(case, args.num_slots, args.peers)
+    workers = start_workers(case, args.num_slots, args.num_devices, args.peers)
     try:
         measure(workers, args.warm_up, args.rounds)
     finally:
@@ -214,6 +217,9 @@ def main() -> None:
     parser.add_argument(
         "--num-slots", nargs="+", type=int, default=[None], help="one of ours for each"
     )
+    parser.add_argument(
+        "--num-devices", type=int, default=2, help="that ours takes the CPU for, as rvpo train does"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--warm-up", type=int, default=2, help="rounds that are not counted")
     args = parser.parse_args()
@@ -223,7 +229,8 @@ def main() -> None:
     results = {case: run_case(case, args) for case in args.cases}
     Console(width=120).print(table_of(results, args.peers))
     packages = {peer: PEERS[peer] for peer in args.peers}
-    record = {"rvpo_jax": __version__, "packages": packages, "cases": results}
+    record = {"rvpo_jax": __version__, "packages": packages, "num_devices": args.num_devices}
+    record["cases"] = results
     (OUT / "peers.json").write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -25,8 +25,20 @@ CACHE_BLOCK = 64
 class KeyValues(NamedTuple):
     """Keys and values of one layer, or of all with a leading ``L``."""
 
-    k: jax.Array  # [B, P, K, h] of a prompt, [B, G, C, K, h] of completions
+    k: jax.Array  # [..., T, K, h] as projected, [..., K, T, h] where heads come first
     v: jax.Array
+
+
+def heads_first(keys: KeyValues) -> KeyValues:
+    """As products with queries and weights read them, so that decoding need not copy its cache.
+
+    Args:
+      keys: keys and values, ``[..., T, K, h]``.
+
+    Returns:
+      ``[..., K, T, h]``.
+    """
+    return jax.tree.map(lambda x: jnp.swapaxes(x, -3, -2), keys)
 
 
 class Positions(NamedTuple):
@@ -105,7 +117,8 @@ def attend_all(q: jax.Array, own: KeyValues, at: Positions, kind: str) -> jax.Ar
         completion = attend_repeated(q_completion, of_completion, prefix, at.prompt_mask)
     else:
         causal = _causal(q_completion.shape[2])[None, None]
-        completion = attend(q_completion, of_completion, causal, prefix, at.prompt_mask)
+        keys, prefix = heads_first(of_completion), heads_first(prefix)
+        completion = attend(q_completion, keys, causal, prefix, at.prompt_mask)
     return join(prompt, completion, q.shape[0])
 
 
@@ -160,28 +173,28 @@ def attend(
 
     Args:
       q: queries, ``[B, G, T, H, h]``.
-      own: keys and values of the segment, ``[B, G, S, K, h]``.
+      own: keys and values of the segment, ``[B, G, K, S, h]``.
       own_mask: ``[B or 1, G or 1, T, S]`` bool, which of them a query sees.
-      prefix: keys and values of the prompts, ``[B, P, K, h]``, or None.
+      prefix: keys and values of the prompts, ``[B, K, P, h]``, or None.
       prefix_mask: ``[B, P]`` bool.
 
     Returns:
       ``[B, G, T, H, h]``.
     """
-    num_kv, size = own.k.shape[-2:]
+    num_kv, size = own.k.shape[2], own.k.shape[4]
     grouped = q.reshape(*q.shape[:-2], num_kv, q.shape[-2] // num_kv, size) * size**-0.5
-    logits = jnp.einsum("bgtkrh,bgskh->bgkrts", grouped, own.k).astype(jnp.float32)
+    logits = jnp.einsum("bgtkrh,bgksh->bgkrts", grouped, own.k).astype(jnp.float32)
     logits = jnp.where(own_mask[:, :, None, None], logits, MASKED)
     if prefix is not None:
-        before = jnp.einsum("bgtkrh,bpkh->bgkrtp", grouped, prefix.k).astype(jnp.float32)
+        before = jnp.einsum("bgtkrh,bkph->bgkrtp", grouped, prefix.k).astype(jnp.float32)
         before = jnp.where(prefix_mask[:, None, None, None, None, :], before, MASKED)
         logits = jnp.concatenate([before, logits], axis=-1)
     weights = jax.nn.softmax(logits, axis=-1).astype(q.dtype)
-    num_prefix = 0 if prefix is None else prefix.k.shape[1]
-    out = jnp.einsum("bgkrts,bgskh->bgtkrh", weights[..., num_prefix:], own.v)
+    num_prefix = 0 if prefix is None else prefix.k.shape[2]
+    out = jnp.einsum("bgkrts,bgksh->bgkrth", weights[..., num_prefix:], own.v)
     if prefix is not None:
-        out += jnp.einsum("bgkrtp,bpkh->bgtkrh", weights[..., :num_prefix], prefix.v)
-    return out.reshape(q.shape)
+        out += jnp.einsum("bgkrtp,bkph->bgkrth", weights[..., :num_prefix], prefix.v)
+    return jnp.moveaxis(out, 4, 2).reshape(q.shape)
 
 
 def attend_prompt(q: jax.Array, own: KeyValues, prompt_mask: jax.Array) -> jax.Array:
@@ -197,12 +210,12 @@ def attend_prompt(q: jax.Array, own: KeyValues, prompt_mask: jax.Array) -> jax.A
     """
     length = q.shape[2]
     if length <= KEY_STEP:
-        return attend(q, own, _visible(jnp.arange(length), prompt_mask), None, None)
+        return attend(q, heads_first(own), _visible(jnp.arange(length), prompt_mask), None, None)
     out = []
     for start in range(0, length, KEY_STEP):
         # Keys only up to the end of these queries: about half the work.
         end = min(start + KEY_STEP, length)
-        keys = jax.tree.map(lambda x, end=end: x[:, :, :end], own)
+        keys = heads_first(jax.tree.map(lambda x, end=end: x[:, :, :end], own))
         out.append(_attend_chunks(q[:, :, start:end], start, keys, prompt_mask[:, :end]))
     return jnp.concatenate(out, axis=2)
 
@@ -259,8 +272,8 @@ def attend_rows(
     order = jnp.arange((num_back + 1) * ROW)
     causal = order[None, :] <= order[-ROW:, None]
     seen = causal[None] & (window(owner, -1)[:, None, :] == owner[:, :, None])
-    keys = jax.tree.map(lambda x: window(x[:, 0], 0)[:, None], own)
-    prefix = jax.tree.map(lambda x: x[rows.prompt], prefix)
+    keys = heads_first(jax.tree.map(lambda x: window(x[:, 0], 0)[:, None], own))
+    prefix = heads_first(jax.tree.map(lambda x: x[rows.prompt], prefix))
     return attend(q, keys, seen[:, None], prefix, prompt_mask[rows.prompt])
 
 
@@ -276,21 +289,21 @@ def attend_recent(
     Args:
       q: queries, ``[B, G, 1, H, h]``.
       layer: scalar int32, which of the cache's layers.
-      cache: keys and values of all layers, ``[L, B, G, C', K, h]``, this step's written.
+      cache: keys and values of all layers, ``[L, B, G, K, C', h]``, this step's written.
       at: ages, step and the prompts' mask.
-      prefix: keys and values of the prompts, ``[B, P, K, h]``.
+      prefix: keys and values of the prompts, ``[B, K, P, h]``.
 
     Returns:
       ``[B, G, 1, H, h]``.
     """
-    ring = cache.k.shape[3]
+    ring = cache.k.shape[4]
     column = at.step % ring
     size = CACHE_BLOCK if ring > 2 * CACHE_BLOCK else ring
 
     def block(start: jax.Array) -> tuple[KeyValues, jax.Array]:
         where, shape = (
-            (layer, 0, 0, start, 0, 0),
-            (1, *cache.k.shape[1:3], size, *cache.k.shape[4:]),
+            (layer, 0, 0, 0, start, 0),
+            (1, *cache.k.shape[1:4], size, cache.k.shape[5]),
         )
         keys = jax.tree.map(lambda x: jax.lax.dynamic_slice(x, where, shape)[0], cache)
         back = (column - start - jnp.arange(size)) % ring  # steps since each was written
@@ -299,7 +312,7 @@ def attend_recent(
     if size == ring:
         keys, seen = block(jnp.zeros_like(column))
         return attend(q, keys, seen[:, :, None], prefix, at.prompt_mask)
-    num_kv, width = cache.k.shape[-2:]
+    num_kv, width = cache.k.shape[3], cache.k.shape[5]
     grouped = q[:, :, 0].reshape(*q.shape[:2], num_kv, -1, width) * width**-0.5
     product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
@@ -312,15 +325,15 @@ def attend_recent(
 
     def join_block(index: jax.Array, softmax: tuple) -> tuple:
         keys, seen = block((column // size - index) % (ring // size) * size)
-        logits = product("bgkrh,bgskh->bgkrs", grouped, keys.k)
+        logits = product("bgkrh,bgksh->bgkrs", grouped, keys.k)
         logits = jnp.where(seen[:, :, None, None], logits, MASKED)
-        return join(softmax, logits, lambda w: product("bgkrs,bgskh->bgkrh", w, keys.v))
+        return join(softmax, logits, lambda w: product("bgkrs,bgksh->bgkrh", w, keys.v))
 
-    logits = product("bgkrh,bpkh->bgkrp", grouped, prefix.k)
+    logits = product("bgkrh,bkph->bgkrp", grouped, prefix.k)
     logits = jnp.where(at.prompt_mask[:, None, None, None], logits, MASKED)
     nothing = jnp.zeros(logits.shape[:-1], jnp.float32)[..., None]
     empty = (nothing + MASKED, nothing, jnp.zeros(grouped.shape, jnp.float32))
-    softmax = join(empty, logits, lambda w: product("bgkrp,bpkh->bgkrh", w, prefix.v))
+    softmax = join(empty, logits, lambda w: product("bgkrp,bkph->bgkrh", w, prefix.v))
     num_blocks = column // size - (column - jnp.max(at.age)) // size + 1
     bound = jnp.minimum(num_blocks, ring // size)
     _, total, out = jax.lax.fori_loop(0, bound, join_block, softmax)

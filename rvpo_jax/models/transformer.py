@@ -24,6 +24,7 @@ from rvpo_jax.models.attention import (
     attend_prompt,
     attend_recent,
     divide,
+    heads_first,
     join,
 )
 from rvpo_jax.models.presets import Architecture
@@ -109,7 +110,7 @@ class Block(nn.Module):
         """Prompt ``[B, 1, P, D]`` in and out, and its keys and values."""
         q, own = self._project(x, at.prompt)
         x = self._finish(x, attend_prompt(q, own, at.prompt_mask))
-        return x, KeyValues(own.k[:, 0], own.v[:, 0])
+        return x, heads_first(KeyValues(own.k[:, 0], own.v[:, 0]))
 
     def full(self, x: jax.Array, layer: jax.Array, at: Positions) -> tuple[jax.Array, None]:
         """All tokens of prompts and completions on one axis, ``[num_lead, 1, T, D]``."""
@@ -121,11 +122,11 @@ class Block(nn.Module):
         x, cache = carry
         layer, prefix = scanned
         q, new = self._project(x, at.completion)
-        start = (layer, 0, 0, at.step % cache.k.shape[3], 0, 0)
+        start = (layer, 0, 0, 0, at.step % cache.k.shape[4], 0)
         cache = jax.tree.map(
             lambda old, x: jax.lax.dynamic_update_slice(old, x[None].astype(old.dtype), start),
             cache,
-            new,
+            heads_first(new),
         )
         attended = attend_recent(q, layer, cache, at, prefix)
         return (self._finish(x, attended), cache), None
@@ -260,7 +261,7 @@ class Transformer(nn.Module):
           prompt_mask: ``[B, P]`` bool.
 
         Returns:
-          Logits ``[B, V]`` of the first completion token, keys and values ``[L, B, P, K, h]``.
+          Logits ``[B, V]`` of the first completion token, keys and values ``[L, B, K, P, h]``.
         """
         at = self._positions(prompt_mask, jnp.zeros((1, 1, 1), jnp.int32))
         layers = jnp.arange(self.arch.num_layers)
@@ -282,7 +283,7 @@ class Transformer(nn.Module):
           tokens: ``[B, G]`` int32.
           age: ``[B, G]`` int32, how many tokens of its completion came before.
           step: scalar int32, calls before this one on this cache.
-          prefix: keys and values of the prompts, ``[L, B, P, K, h]``.
+          prefix: keys and values of the prompts, ``[L, B, K, P, h]``.
           prompt_mask: ``[B, P]`` bool.
           cache: keys and values of the completions, from ``empty_cache``.
 
@@ -296,7 +297,7 @@ class Transformer(nn.Module):
         return self._unembed(x[:, :, 0]), cache
 
     def empty_cache(self, num_prompts: int, group_size: int, max_tokens: int) -> KeyValues:
-        """Room for the last tokens of completions: two zero arrays ``[L, B, G, C', K, h]``.
+        """Room for the last tokens of completions: two zero arrays ``[L, B, G, K, C', h]``.
 
         Args:
           num_prompts: B.
@@ -309,8 +310,8 @@ class Transformer(nn.Module):
         arch = self.arch
         if max_tokens > 2 * CACHE_BLOCK:
             max_tokens = -(-max_tokens // CACHE_BLOCK) * CACHE_BLOCK
-        leading = (arch.num_layers, num_prompts, group_size, max_tokens)
-        shape = (*leading, arch.num_kv_heads, arch.head_dim)
+        leading = (arch.num_layers, num_prompts, group_size, arch.num_kv_heads)
+        shape = (*leading, max_tokens, arch.head_dim)
         return KeyValues(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
 
 

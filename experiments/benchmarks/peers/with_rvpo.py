@@ -18,6 +18,7 @@ from rvpo_jax.config import (
     DataConfig,
     LossConfig,
     ModelConfig,
+    ParallelConfig,
     RolloutConfig,
 )
 from rvpo_jax.method.sampling import prompt_keys
@@ -73,6 +74,7 @@ def build(work: dict[str, Any]) -> Run:
             num_slots=work["num_slots"],
         ),
         loss=LossConfig(**work["loss"]),
+        parallel=ParallelConfig(num_devices=work["num_devices"]),
     )
     return build_run(config, Path(tempfile.gettempdir()))
 
@@ -88,6 +90,7 @@ def compile_widths(run: Run, state: Any, batch: Any) -> None:
 
 def main() -> None:
     requests = Requests()
+    parallel.simulate_cpu_devices(requests.work["num_devices"])
     run = build(requests.work)
     state = parallel.replicate(run.initial_state(), run.policy.devices)
     examples = [run.task.train[index] for index in range(len(requests.work["prompts"]))]
