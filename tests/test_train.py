@@ -29,6 +29,7 @@ from rvpo_jax.config import (
     ParallelConfig,
     RolloutConfig,
 )
+from rvpo_jax.run import evaluate
 from rvpo_jax.run.config_file import load_config
 from rvpo_jax.run.evaluate import evaluate_held_out, pass_rates
 from rvpo_jax.run.metrics import read_metrics
@@ -167,6 +168,45 @@ def test_the_warm_start_has_something_to_learn_and_to_neglect_in_every_channel(f
     rates = pass_rates(run.task, evaluate_held_out(run, run.initial_params(), 256))
     for name in run.task.channel_names:
         assert 0.05 < rates[name].rate < 0.95, name
+
+
+def test_a_large_model_is_evaluated_with_prompts_in_all_places(finished, monkeypatch):
+    workdir, _ = finished
+    run, _, _ = restore_run(TINY, workdir)
+    params = run.initial_params()
+    rollout = TINY.rollout
+    expected = evaluate_held_out(run, params, 3 * rollout.num_prompts + 1)
+    monkeypatch.setattr(evaluate, "LARGE", 0)
+    shapes, sampler = [], run.policy.sampler
+
+    def watched(group_size, temperature):
+        sample = sampler(group_size, temperature)
+
+        def call(params, prompts, *rest):
+            shapes.append((len(prompts), group_size))
+            return sample(params, prompts, *rest)
+
+        return call
+
+    monkeypatch.setattr(run.policy, "sampler", watched)
+    actual = evaluate_held_out(run, params, 3 * rollout.num_prompts + 1)
+    width = rollout.max_completion_tokens
+    many = rollout.group_size * width // (run.task.prompt_tokens + width)
+    rows = rollout.num_prompts * min(max(many, 1), 4)
+    assert shapes == [(rows, 1)] * -(-(3 * rollout.num_prompts + 1) // rows)
+    assert actual.texts == expected.texts  # of the same keys, whatever the batch
+    np.testing.assert_array_equal(actual.rewards, expected.rewards)
+
+
+def test_a_batch_of_short_prompts_is_narrow(finished):
+    workdir, _ = finished
+    task = restore_run(TINY, workdir)[0].task
+    long = {"prompt": "x" * (task.prompt_tokens - 4)}
+    short = {"prompt": "say"}
+    wide, narrow = (task.encode_batch([short, other])[0] for other in (long, short))
+    assert wide.shape == (2, task.prompt_tokens)
+    assert narrow.shape[1] < wide.shape[1]
+    np.testing.assert_array_equal(narrow[0], wide[0, -narrow.shape[1] :])
 
 
 @pytest.mark.slow

@@ -28,8 +28,8 @@ def prepare_cpu_devices(config: Config, workdir: Path) -> None:
 def num_cpu_devices(config: Config, workdir: Path, num_cores: int) -> int:
     """Devices that suit a run on a CPU: those that it has had, else two for a small model.
 
-    On two cores, two are 1.2 to 1.4 times faster than one for ``tiny`` and 1.1 times for four layers
-    of ``small``. More were not measured.
+    On two cores, two are 1.2 to 1.4 times faster than one for ``tiny``, and 1.1 times for four
+    layers of ``small``. More were not measured.
 
     Args:
       config: of the run.

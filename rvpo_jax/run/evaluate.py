@@ -24,6 +24,7 @@ from rvpo_jax.run.setup import Run, Task
 
 ALL_MET = "all channels met"
 EVAL_STREAM = 2**31 - 1  # the fold of the run's key that evaluations sample with
+LARGE = 10_000_000  # parameters from which compiling a sampler takes less time than it saves
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,9 +56,7 @@ def evaluate_held_out(
     """
     task = run.task
     num_prompts = min(num_prompts, len(task.held_out))
-    chunk = run.config.rollout.num_prompts
-    # The sampler of the rollouts, which is compiled anyway, for one completion of each group.
-    group_size = run.config.rollout.group_size
+    chunk, group_size = _sampler_shape(run, params, num_prompts)
     sample = run.policy.sampler(group_size, temperature)
     wanted = np.broadcast_to(np.arange(group_size) == 0, (chunk, group_size))
     key = jax.random.key(run.config.seed)
@@ -81,6 +80,21 @@ def evaluate_held_out(
         where=scores.where,
         lengths=np.concatenate(lengths),
     )
+
+
+def _sampler_shape(run: Run, params: Any, num_prompts: int) -> tuple[int, int]:
+    """Prompts that are sampled at a time, and places for completions of each: one is filled.
+
+    The sampler of the rollouts is compiled anyway. A large model has one of its own, with prompts
+    in the places of a group: as many as hold the tokens of a rollout.
+    """
+    rollout = run.config.rollout
+    few, group_size = rollout.num_prompts, rollout.group_size
+    if num_prompts <= few or sum(leaf.size for leaf in jax.tree.leaves(params)) < LARGE:
+        return few, group_size
+    width = rollout.max_completion_tokens
+    many = group_size * width // (run.task.prompt_tokens + width)  # times few: whole devices
+    return few * min(max(many, 1), -(-num_prompts // few)), 1
 
 
 def evaluation_row(task: Task, evaluation: Evaluation) -> dict[str, Any]:

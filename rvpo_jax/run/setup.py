@@ -27,6 +27,7 @@ from rvpo_jax.run import parallel, start
 from rvpo_jax.run.check_rewards import dry_run
 from rvpo_jax.run.policy import Policy
 from rvpo_jax.run.sample_texts import spread
+from rvpo_jax.run.shorten import prompt_width
 from rvpo_jax.types import Rollout, TrainState
 
 LOG = logging.getLogger(__name__)
@@ -79,9 +80,13 @@ class Task:
         return self.tokenizer.encode(self.tokenizer.render(prompt))
 
     def encode_batch(self, examples: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
-        """Prompts ``[B, P]`` int32, left-padded, and their mask ``[B, P]`` bool."""
+        """Prompts ``[B, P]`` int32, left-padded, and their mask ``[B, P]`` bool.
+
+        Where all of them are short, they have half the columns, or a quarter.
+        """
         ids = [self.encode(example["prompt"]) for example in examples]
-        return pad_prompts(ids, self.prompt_tokens, self.tokenizer.pad_id)
+        width = prompt_width(self.prompt_tokens, max(map(len, ids), default=0))
+        return pad_prompts(ids, width, self.tokenizer.pad_id)
 
     def decode_batch(self, rollout: Rollout) -> list[str]:
         """Texts of all completions, prompt by prompt, ``B * G`` of them."""

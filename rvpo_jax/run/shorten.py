@@ -1,6 +1,6 @@
-"""Batches without the columns that no completion reaches.
+"""Batches without the columns that no completion, and no prompt, reaches.
 
-``B`` prompts, ``G`` completions per prompt, ``C`` completion tokens.
+``B`` prompts, ``G`` completions per prompt, ``P`` prompt tokens, ``C`` completion tokens.
 """
 
 import dataclasses
@@ -36,9 +36,7 @@ def shorten(batch: Batch) -> Batch:
     """
     limit = batch.completions.shape[2]
     longest = int(np.sum(batch.completion_mask, axis=2).max(initial=0))
-    width = limit
-    while width // 2 >= max(longest, SHORTEST) and width % 2 == 0:
-        width //= 2
+    width = halved(limit, max(longest, SHORTEST))
     columns = ("completions", "completion_mask", "old_logprobs", "ref_logprobs")
     cut = {
         name: getattr(batch, name)[..., :width]
@@ -46,3 +44,39 @@ def shorten(batch: Batch) -> Batch:
         if getattr(batch, name) is not None
     }
     return dataclasses.replace(batch, max_tokens=limit, **cut)
+
+
+def prompt_width(limit: int, longest: int) -> int:
+    """The width of a batch of prompts: P, P / 2 or P / 4.
+
+    Not less, since sampler and step are compiled for every width.
+
+    Args:
+      limit: P, the width that holds every prompt of the run.
+      longest: tokens of the batch's longest.
+
+    Returns:
+      Columns.
+
+    >>> [prompt_width(64, longest) for longest in (64, 33, 32, 3)]
+    [64, 64, 32, 16]
+    """
+    return halved(limit, max(longest, limit // 4))
+
+
+def halved(limit: int, least: int) -> int:
+    """The limit, halved as often as it stays a whole number of at least so many.
+
+    Args:
+      limit: to halve.
+      least: that the result must not be below; at least 1.
+
+    Returns:
+      The least of limit, limit / 2, limit / 4, ... that will do.
+
+    >>> halved(48, 5), halved(48, 12), halved(7, 1)
+    (6, 12, 7)
+    """
+    while limit % 2 == 0 and limit // 2 >= least:
+        limit //= 2
+    return limit
