@@ -307,6 +307,7 @@ class _Table:
                         "of_failures": wilson(quiet[there & ~met]),
                         "gap": {"value": gap, "low": gap - 0.1, "high": gap + 0.1, "n": 24},
                         "p_value": 0.0004 if gap > 0 else 0.6,
+                        "groups": 24,
                     }
                 )
         return rows

@@ -177,7 +177,7 @@ def test_tables_figures_and_a_page_for_notebooks(tmp_path):
     shown = result._repr_html_()
     assert shown.startswith("<iframe srcdoc=") and 'sandbox="allow-scripts"' in shown
     assert "<script>window.x" not in shown
-    assert repr(result) == "Audit('log.parquet': healthy)"
+    assert repr(result) == "Audit('log.parquet': no_alarm)"
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "arrow"])

@@ -28,17 +28,21 @@ def clean():
     return report_of()
 
 
-def test_a_healthy_log_is_called_healthy(clean):
+def test_of_a_log_without_problems_is_said_what_was_looked_for(clean):
     assert levels(clean) == ["ok"] * 5
-    assert clean["verdict"]["level"] == "healthy"
-    assert "no test raises an alarm" in clean["verdict"]["headline"]
+    assert clean["verdict"]["level"] == "no_alarm"
+    assert clean["verdict"]["headline"] == (
+        "No alarm. Looked for and not found in 768 groups of 32 prompts over 48 steps: failures "
+        "that are paid (1 channel), channels that whole groups fail (4 channels) and pass rates "
+        "that fall (4 channels)."
+    )
     assert "probability 1% at most" in clean["verdict"]["certainty"]
 
 
 @pytest.mark.parametrize(
     ("problem", "place", "words"),
     [
-        ("paid", QUIET, ["Failing safety is paid", "sum (GRPO)", "failures are reinforced"]),
+        ("paid", QUIET, ["Failing safety is paid", "sum (GRPO)", "correctness pays for it"]),
         ("dead_fail", BLIND, ["fails format in", "groups", "no group-relative rule"]),
         ("neglect", NEGLECT, ["safety (", "falls while correctness (", "rise"]),
         ("oscillation", DECIDES, ["oscillates between format and brevity"]),

@@ -283,4 +283,4 @@ def test_the_terminal_heads_a_column_with_the_rules_label_or_its_k(capsys):
         for line in capsys.readouterr().out.splitlines()
         if "failures" in line and "k=1" in line
     ]
-    assert heads.split() == "channel failures logged* r1 r2 k=1 r4".split()
+    assert heads.split() == "channel failures groups logged* r1 r2 k=1 r4".split()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rvpo_jax.auditing.estimates import Estimate, difference
-from rvpo_jax.auditing.findings import share_text
+from rvpo_jax.auditing.phrases import share_text
 from rvpo_jax.basics.refusals import Refusal
 
 

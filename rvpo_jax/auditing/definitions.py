@@ -14,8 +14,9 @@ DEFINITIONS: dict[str, str] = {
     "fail, meet": (
         "A completion meets a channel when its raw reward is at least the channel's pass "
         "mark, and fails it when it was scored below. A channel that was not scored is "
-        "neither. Where no pass mark was given, it is the larger of two values or the middle "
-        "of the observed range; such channels are marked."
+        "neither. Where no pass mark was given, it is the larger of the two values that make up "
+        "95 % of a channel, else the middle of its range without a few far outliers; such "
+        "channels are marked."
     ),
     "rule": (
         "How rewards become an advantage. Sum: the raw rewards added up and standardised in "
@@ -32,7 +33,10 @@ DEFINITIONS: dict[str, str] = {
     "failure gap": (
         "Mean advantage of the completions of a group that fail a channel minus that of "
         "those that meet it, averaged over the groups that have both. Above 0, the rule pays "
-        "for failing."
+        "for failing. The payer is the channel that adds most to the gap: for a sum, its own "
+        "difference over the standard deviation of the sum in the group (so is a logged "
+        "advantage split, whose formula nobody knows); for a mean, of its scores; for soft and "
+        "hard minimum, of its scores times their weights."
     ),
     "judged channels": ("The declared constraints; where none is declared, every channel."),
     "weight": (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rvpo_jax.auditing import cases, compare, findings, tables, trends
 from rvpo_jax.auditing.definitions import definition_rows
+from rvpo_jax.auditing.payers import payer_table
 from rvpo_jax.auditing.read import ReadOptions, RewardLog, read_log
 from rvpo_jax.auditing.replay import Replay, replay
 from rvpo_jax.auditing.rules import base_rules, parse_rule
@@ -32,7 +33,7 @@ class Audit:
 
     @property
     def level(self) -> str:
-        """problem, watch, healthy or unclear."""
+        """problem, watch, no_alarm or unclear."""
         return self.report["verdict"]["level"]
 
     @property
@@ -186,19 +187,15 @@ def _tables(played: Replay, risk_coef: float) -> dict[str, Any]:
         "title": log.name,
         "format": log.format,
         "version": __version__,
-        "counts": {
-            "completions": len(log.rewards),
-            "groups": len(played.status),
-            "prompts": int(log.prompt.max()) + 1,
-            "steps": 0 if log.step is None else int(played.batch.max()) + 1,
-            "channels": len(log.channels),
-        },
+        "counts": _counts(played),
         "rule_in_use": in_use,
         "risk_coef": risk_coef if risk_coef != float("inf") else "inf",
         "rules": [dataclasses.asdict(rule) | {"risk_coef": _k(rule.risk_coef)} for rule in rules],
         "channels": tables.channel_table(played),
         "joint_pass_rate": tables.joint_pass_rate(played),
         "quiet_failures": tables.quiet_failure_table(played),
+        "payers": payer_table(played, tables.paid_channels(played)),
+        "signal": tables.signal_table(played),
         "bottleneck": tables.bottleneck_table(played)
         | trends.switching(played)
         | {"reversals": trends.reversals(played)},
@@ -216,6 +213,17 @@ def _tables(played: Replay, risk_coef: float) -> dict[str, Any]:
         "notes": [dataclasses.asdict(note) for note in log.notes],
         "definitions": definition_rows(),
         "comparison": None,
+    }
+
+
+def _counts(played: Replay) -> dict[str, int]:
+    log = played.log
+    return {
+        "completions": len(log.rewards),
+        "groups": len(played.status),
+        "prompts": int(log.prompt.max()) + 1,
+        "steps": 0 if log.step is None else int(played.batch.max()) + 1,
+        "channels": len(log.channels),
     }
 
 

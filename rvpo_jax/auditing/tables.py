@@ -28,6 +28,14 @@ def judged_channels(played: Replay) -> list[int]:
     return constraints or list(range(len(played.log.channels)))
 
 
+def paid_channels(played: Replay) -> list[int]:
+    """Judged channels whose failure the rule in use pays for on average: their gap is above 0."""
+    gaps = played.gaps[played.rules[0].name]
+    known = np.isfinite(gaps)
+    total = np.where(known, gaps, 0.0).sum(0, dtype=np.float64)
+    return [index for index in judged_channels(played) if total[index] > 0]
+
+
 def fails_any(played: Replay) -> np.ndarray:
     """``[N]`` bool: fails at least one of the judged channels."""
     judged = judged_channels(played)
@@ -103,6 +111,7 @@ def quiet_failure_table(played: Replay) -> list[dict[str, Any]]:
                     "rate": proportion(quiet, scored, prompt).plain(),
                     "of_failures": proportion(quiet, failed, prompt).plain(),
                     "gap": gap_estimate.plain(),
+                    "groups": int(np.isfinite(gap).sum()),
                     "p_value": number(p_above(gap_estimate)),
                 }
             )
@@ -144,12 +153,14 @@ def bottleneck_table(played: Replay) -> dict[str, Any]:
     usable = played.usable
     count = max(int(usable.sum()), 1)
     sums = played.sum_weights[usable].sum(0, dtype=np.float64)
+    squares = _within_squares(played)
     channels = [
         {
             "channel": channel.name,
             "minima_share": float(played.minima[usable, index].sum(dtype=np.float64) / count),
             "weight": float(played.weights[usable, index].sum(dtype=np.float64) / count),
             "weight_grpo": number(sums[index] / sums.sum()) if sums.sum() > 0 else None,
+            "variance_share": number(squares[index] / squares.sum()) if squares.any() else None,
         }
         for index, channel in enumerate(played.log.channels)
     ]
@@ -157,6 +168,37 @@ def bottleneck_table(played: Replay) -> dict[str, Any]:
     return {
         "channels": channels,
         "effective_channels": number(effective.mean(dtype=np.float64)) if len(effective) else None,
+    }
+
+
+def _within_squares(played: Replay) -> np.ndarray:
+    """``[M]`` squared deviations of the raw rewards from the mean of their group, added up."""
+    group, size = played.log.group, len(played.status)
+    totals = np.zeros(len(played.log.channels))
+    for index in range(len(totals)):
+        scored = played.where[:, index] & played.usable
+        values = np.where(scored, played.log.rewards[:, index], 0.0).astype(np.float64)
+        center = np.bincount(group, values, size) / np.maximum(np.bincount(group, scored, size), 1)
+        totals[index] = np.sum(scored * (values - center[group]) ** 2)
+    return totals
+
+
+def signal_table(played: Replay) -> dict[str, Any]:
+    """In how many groups at least one channel varies: the others teach nothing.
+
+    Args:
+      played: the replay.
+
+    Returns:
+      ``groups`` of two or more completions, ``live`` ones among them, and their ``share``, an
+      estimate.
+    """
+    present = np.bincount(played.log.group, played.usable, len(played.status)) > 1
+    live = present & np.any(played.status == 1, axis=-1)
+    return {
+        "groups": int(present.sum()),
+        "live": int(live.sum()),
+        "share": proportion(live, present, played.group_prompt).plain(),
     }
 
 

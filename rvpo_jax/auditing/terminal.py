@@ -16,7 +16,7 @@ STYLES = {
     "problem": "bold red",
     "watch": "yellow",
     "ok": "green",
-    "healthy": "bold green",
+    "no_alarm": "bold green",
     "unclear": "cyan",
 }
 
@@ -30,7 +30,7 @@ def show_audit(report: Mapping[str, Any], console: Console) -> None:
     """
     console.print(_first_screen(report))
     console.print(_channel_table(report))
-    console.print(_quiet_table(report))
+    console.print(_gap_table(report))
     if report["comparison"] is not None:
         console.print(_comparison_table(report["comparison"]))
     for note in report["notes"]:
@@ -45,7 +45,7 @@ def _first_screen(report: Mapping[str, Any]) -> Panel:
         line = Text(f"\n{sentence['topic']}: ", style=STYLES[sentence["level"]])
         line.append(printable(sentence["text"]), style="default")
         lines.append(line)
-    title = f"{verdict['level'].upper()}: {printable(report['title'])}"
+    title = f"{verdict['level'].upper().replace('_', ' ')}: {printable(report['title'])}"
     return Panel(Group(*lines), title=Text(title), title_align="left", box=box.ROUNDED)
 
 
@@ -80,18 +80,26 @@ def _channel_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def _quiet_table(report: Mapping[str, Any]) -> Table:
+def _gap_table(report: Mapping[str, Any]) -> Table:
     rules = report["rules"]
     used = report["rule_in_use"]
     marked = [_short(rule) + "*" * (rule["name"] == used) for rule in rules]
-    title = "Failures that are reinforced, as a share of a channel's failures (* rule in use)"
-    table = _table(title, "channel", "failures", *marked)
+    title = (
+        "Failure gap: advantage of those that fail a channel less that of those that meet it, in "
+        "groups with both; above 0 failing is paid (* rule in use)"
+    )
+    table = _table(title, "channel", "failures", "groups", *marked)
     for channel in report["channels"]:
         name = channel["name"]
         rows = {row["rule"]: row for row in report["quiet_failures"] if row["channel"] == name}
-        shares = (_value(rows[rule["name"]]["of_failures"]) for rule in rules)
-        table.add_row(*map(Text, (printable(name), f"{rows[used]['failures']:,}", *shares)))
+        gaps = (_signed(rows[rule["name"]]["gap"]["value"]) for rule in rules)
+        counts = (f"{rows[used]['failures']:,}", f"{rows[used]['groups']:,}")
+        table.add_row(*map(Text, (printable(name), *counts, *gaps)))
     return table
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.2f}"
 
 
 def _short(rule: Mapping[str, Any]) -> str:
@@ -135,7 +143,3 @@ def _rate(estimate: Mapping[str, Any]) -> str:
 
 def _share(count: int, total: int) -> str:
     return percent(count / total) if total else "-"
-
-
-def _value(estimate: Mapping[str, Any]) -> str:
-    return "-" if estimate["value"] is None else percent(estimate["value"])

@@ -25,7 +25,7 @@ from rvpo_jax.basics.files import jsonable
 from rvpo_jax.basics.text import printable
 
 # The badges: a sign, so that the level is not told by color alone.
-LEVELS = {"problem": "✕", "watch": "!", "ok": "✓", "healthy": "✓", "unclear": "?"}
+LEVELS = {"problem": "✕", "watch": "!", "ok": "✓", "no_alarm": "✓", "unclear": "?"}
 _MAX_LABEL = 72
 _MAX_PROSE = 2000
 _PREVIEW = 110

@@ -18,6 +18,7 @@ from rvpo_jax.auditing.read.formats import (
 )
 from rvpo_jax.auditing.read.groups import (
     Groups,
+    constant_in_groups,
     duplicate_notes,
     group_by_key,
     group_by_size,
@@ -65,10 +66,10 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
     store, lost = _read(found, parts, layout)
     check_columns(layout, options, store.columns)
     rows, step_notes = _select_rows(store)
-    names, rewards, reward_notes = _rewards(store, rows)
+    groups, grouping_notes = _group(store, rows, options)
+    names, rewards, reward_notes = _rewards(store, rows, groups)
     declared = declared_fields(about)
     channels, assumed, channel_notes = make_channels(names, rewards, options, declared)
-    groups, grouping_notes = _group(store, rows, options)
     advantage = store.advantages()[rows.kept]
     method, risk_coef, run_notes = run_of(about)
     return RewardLog(
@@ -187,21 +188,75 @@ def _select_rows(store: Store) -> tuple[_Rows, list[Note]]:
     return _Rows(kept, step[kept], part[kept], place[kept], ordinal[kept]), notes
 
 
-def _rewards(store: Store, rows: _Rows) -> tuple[list[str], np.ndarray, list[Note]]:
-    """Channel names, ``[N, M]`` rewards, and notes."""
-    chosen = store.chosen()
-    columns = [store.candidates[name].column(store.num_rows)[rows.kept] for name in chosen]
-    scored = [index for index, column in enumerate(columns) if np.isfinite(column).any()]
-    found = listing(store.columns)
-    if not scored:
+@dataclasses.dataclass(frozen=True)
+class _Column:
+    """A column that may be a reward channel."""
+
+    name: str  # of the channel
+    values: np.ndarray  # [N] float32, NaN where not scored
+    words: bool  # its verdicts are words
+
+
+def _rewards(store: Store, rows: _Rows, groups: Groups) -> tuple[list[str], np.ndarray, list[Note]]:
+    """Names of the reward channels, at least one, ``[N, M]`` rewards, and notes."""
+    _check_named(store)
+    found = {
+        name: store.candidates[name].column(store.num_rows)[rows.kept] for name in store.chosen()
+    }
+    found = {name: values for name, values in found.items() if np.isfinite(values).any()}
+    names = store.channel_names(list(found))
+    columns = [
+        _Column(name, values, store.candidates[column].is_verdict())
+        for name, (column, values) in zip(names, found.items(), strict=True)
+    ]
+    judging, notes = _without_labels(store, columns, groups)
+    if not judging:
         raise Refusal(
-            f"the log must have a reward column with numbers, got the columns {found}.",
+            "the log must have a reward column with numbers, got the columns "
+            f"{listing(store.columns)}.",
             "Name the columns of the rewards with --rewards.",
         )
-    chosen = [chosen[index] for index in scored]
-    names = store.channel_names(chosen)
-    rewards = np.stack([columns[index] for index in scored], axis=1)
-    return names, rewards, store.column_notes(chosen, names)
+    rewards = np.stack([column.values for column in judging], axis=1)
+    notes = [*store.column_notes(list(found), names), *notes]
+    return [column.name for column in judging], rewards, notes
+
+
+def _check_named(store: Store) -> None:
+    """Raises where the user named a column in which nothing can be read."""
+    read = {
+        name
+        for column, candidate in store.candidates.items()
+        if candidate.numbers
+        for name in (column, candidate.channel)
+    }
+    unread = [name for name in store.layout.rewards if name not in read]
+    if unread:
+        raise Refusal(
+            "--rewards must name columns of numbers, or of words such as pass and fail, got "
+            f"{listing(unread)}, in which no row is one.",
+            "Write the verdicts as numbers, or leave the column out.",
+        )
+
+
+def _without_labels(
+    store: Store, columns: list[_Column], groups: Groups
+) -> tuple[list[_Column], list[Note]]:
+    """Leaves out words that never differ within a group: the prompt's answer, not a verdict."""
+    if store.layout.rewards:
+        return columns, []
+    labels = [
+        column.name
+        for column in columns
+        if column.words and column.name not in store.layout.named
+        if np.nanmin(column.values) < np.nanmax(column.values)
+        and constant_in_groups(column.values, groups.group)
+    ]
+    text = (
+        f"{len(labels)} column(s) of words never differ among the completions of a prompt, and "
+        f"were not used: {listing(labels)}. Name them with --rewards if they judge completions."
+    )
+    notes = [Note(kind="label", count=len(labels), text=text)] if labels else []
+    return [column for column in columns if column.name not in labels], notes
 
 
 def _group(store: Store, rows: _Rows, options: ReadOptions) -> tuple[Groups, list[Note]]:

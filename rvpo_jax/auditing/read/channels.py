@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from rvpo_jax.auditing.read.log import Note, ReadOptions, listing, shown
+from rvpo_jax.auditing.read.marks import Guess, guess_mark
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Channel
 
@@ -25,8 +26,8 @@ def make_channels(
       declared: Name to the fields of a channel, as a run of ours wrote them.
 
     Returns:
-      M channels; those whose pass_at was assumed; notes of kinds assumed_pass, bad_metadata and
-      constant_channel.
+      M channels; those whose pass_at was assumed; notes of kinds assumed_pass, outlier,
+      bad_metadata and constant_channel.
 
     Raises:
       ValueError: if an option names a channel that does not exist.
@@ -48,25 +49,26 @@ def make_channels(
         if values.min() == values.max():
             text = f"{shown(name)} is {values[0]:g} in all {len(values)} completions it scored."
             notes.append(Note(kind="constant_channel", count=len(values), text=text))
-        if own is None and name not in options.pass_at:
+        if name in options.pass_at:
+            pass_at = _as_float32(options.pass_at[name])
+        elif own is not None:
+            pass_at = own.pass_at
+        else:
+            guess = guess_mark(values)
+            pass_at = guess.mark
             assumed.add(name)
-            text = f"{shown(name)} counts as met from {_assumed_pass(values):.6g} on: assumed."
-            notes.append(Note(kind="assumed_pass", count=1, text=text))
-        channels.append(_make_channel(name, values, options, own))
+            notes += _guess_notes(name, guess)
+        channels.append(_make_channel(name, values, options, own, pass_at))
     return tuple(channels), frozenset(assumed), notes
 
 
 def _make_channel(
-    name: str, values: np.ndarray, options: ReadOptions, own: Channel | None
+    name: str, values: np.ndarray, options: ReadOptions, own: Channel | None, pass_at: float
 ) -> Channel:
-    """A valid channel: as declared, the options first, else as observed."""
+    """A valid channel: its range as declared, else as observed."""
     low, high = float(values.min()), float(values.max())
     if own is not None:
         low, high = own.low, own.high
-    if name in options.pass_at:
-        pass_at = _as_float32(options.pass_at[name])
-    else:
-        pass_at = own.pass_at if own is not None else _assumed_pass(values)
     if not low < pass_at:  # everything is met: the range is as wide as that needs
         low = 0.0 if pass_at > 0 else pass_at - max(1.0, -pass_at)
     high = max(high, pass_at)
@@ -76,20 +78,24 @@ def _make_channel(
     return Channel(name=name, low=low, high=high, pass_at=pass_at)
 
 
+def _guess_notes(name: str, guess: Guess) -> list[Note]:
+    """That a mark is a guess, and what was left out in guessing it."""
+    text = f"{shown(name)} counts as met from {guess.mark:.6g} on: assumed."
+    assumed = Note(kind="assumed_pass", count=1, text=text)
+    count = len(guess.outliers)
+    if not count:
+        return [assumed]
+    furthest = guess.outliers[np.argmax(np.abs(guess.outliers - guess.mark))]
+    text = (
+        f"{shown(name)} is beyond its usual {guess.low:.6g} to {guess.high:.6g} in {count} row(s), "
+        f"as far as {furthest:.6g}: its pass mark leaves them out, the rules do not."
+    )
+    return [assumed, Note(kind="outlier", count=count, text=text)]
+
+
 def _as_float32(value: float) -> float:
     """Rounded as rewards are, so that 0.7 >= 0.7 holds in either precision."""
     return float(np.float32(value))
-
-
-def _assumed_pass(values: np.ndarray) -> float:
-    """The larger of two values, a constant itself if positive, else the middle of the range."""
-    low, high = float(values.min()), float(values.max())
-    if low == high:
-        # A constant that is 0 or negative counts as failed.
-        return high if high > 0 else 1.0 if high == 0 else 0.0
-    if np.all((values == low) | (values == high)):
-        return high
-    return _as_float32((low + high) / 2)
 
 
 def _declared_channel(name: str, declared: Mapping[str, Mapping[str, Any]]) -> Channel | None:

@@ -88,12 +88,15 @@ INDEX = re.compile(
     r"epoch|iteration|iter|rank|group|",
     re.DOTALL,
 )
-# Numbers that a log of no known trainer has beside its rewards.
+# Numbers that measure a completion and do not judge it: as a reward, one of them swamps the sum.
 MEASURE = re.compile(
-    r"(.*_)?(length|len|tokens|time|seconds|logprob|logprobs|kl|entropy|loss)|num_.*|n_.*|"
-    r"temperature|top_p|top_k|lr|learning_rate|created|duration|truncated",
+    r"(.*[_./-])?(len|length|tokens|time|times|seconds|secs|sec|ms|millis|latency|duration|runtime|"
+    r"logprob|logprobs|logp|kl|entropy|loss|perplexity|ppl|turns)([_./-](mean|min|max|sum|total))?|"
+    r".*(length|lengths|tokens)|(char|word|token|turn|step|tool|call)_?counts?|num_.*|n_.*|"
+    r"temperature|top_p|top_k|lr|learning_rate|created|truncated",
     re.DOTALL,
 )
+MEASURE_FROM = 5.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,6 +114,8 @@ class Layout:
     """The same for a prompt at every step; None: its text."""
     rewards: tuple[str, ...] = ()
     """Columns or channels that the user named; (): by format."""
+    named: frozenset[str] = frozenset()
+    """Channels of which the user said something, and which are therefore some."""
     declared: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Column to channel, as a run of ours declares them; {}: by format."""
 
@@ -144,15 +149,31 @@ class Layout:
             return name if column.startswith("rewards/") and column not in SUMMARIES else None
         if self.format == "nemo":
             return name if NEMO_COMPONENT.fullmatch(column) else None
+        if name in self.named:
+            return name
         lower = column.lower()
         is_other = (
             kind == "other"
             or INDEX.fullmatch(lower)
             or (self.format == "verl" and column in VERL_OWN)
             or lower in ADVANTAGES
-            or (self.format == "columns" and MEASURE.fullmatch(lower))
+            or (self.format != "trl" and MEASURE.fullmatch(lower))
         )
         return None if is_other else name
+
+    def is_measure(self, column: str, largest: float) -> bool:
+        """Whether a column of TRL, where reward functions name theirs, is a measure nevertheless.
+
+        Args:
+          column: its name.
+          largest: of its values.
+
+        Returns:
+          True for a name such as response_length with values that no reward called so would have.
+        """
+        unnamed = not self.rewards and self._channel_name(column) not in self.named
+        measure = MEASURE.fullmatch(column.lower()) is not None
+        return self.format == "trl" and unnamed and measure and largest > MEASURE_FROM
 
     def _channel_name(self, column: str) -> str:
         if self.format in ("tunix", "nemo"):
@@ -217,7 +238,8 @@ def make_layout(
     if options.prompt is not None:
         roles.pop("prompt_key", None)
     declared = {} if options.rewards else _declared(about, columns)
-    return Layout(format=format, rewards=options.rewards, declared=declared, **roles)
+    named = frozenset([*options.pass_at, *options.constraints])
+    return Layout(format=format, rewards=options.rewards, named=named, declared=declared, **roles)
 
 
 def _first(columns: Collection[str], names: tuple[str, ...]) -> str | None:

@@ -104,6 +104,27 @@ def _make(group: np.ndarray, prompt: Key, missing: int) -> Groups:
     return Groups(group, dense(of_first), missing, mixed)
 
 
+def constant_in_groups(values: np.ndarray, group: np.ndarray) -> bool:
+    """Whether a column is the same for all completions of every group.
+
+    Args:
+      values: ``[N]`` float, NaN where missing, which is not looked at.
+      group: ``[N]`` int64 ids from 0.
+
+    Returns:
+      True where no group has two different values.
+
+    >>> constant_in_groups(np.array([1.0, 1.0, 0.0, np.nan]), np.array([0, 0, 1, 1]))
+    True
+    """
+    size = int(group.max()) + 1
+    low, high = np.full(size, np.inf), np.full(size, -np.inf)
+    known = np.isfinite(values)
+    np.minimum.at(low, group[known], values[known])
+    np.maximum.at(high, group[known], values[known])
+    return bool(np.all(low >= high))
+
+
 def group_notes(groups: Groups, steps: bool) -> list[Note]:
     """What is odd about the groups.
 

@@ -9,8 +9,9 @@ import numpy as np
 from rvpo_jax.auditing.read.log import Tally
 from rvpo_jax.auditing.read.values import Column
 
-# What the type of a column promises: numbers, no numbers, or nothing until it is read.
-Kind = Literal["number", "other", "any"]
+# What the type of a column promises: numbers, texts (verdicts perhaps), neither, or nothing until
+# it is read.
+Kind = Literal["number", "text", "other", "any"]
 Row = dict[str, Any]
 CHUNK_ROWS = 8_192
 NESTED = ("rewards", "reward_components")  # objects whose entries are columns of their own

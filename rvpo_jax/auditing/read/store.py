@@ -27,13 +27,22 @@ class Candidate:
     pieces: list[tuple[int, np.ndarray]] = dataclasses.field(default_factory=list)  # start, values
     numbers: int = 0
     parsed: int = 0  # of the numbers, those that were written as text in a typed file
+    verdicts: int = 0  # of the numbers, those that were words such as pass and fail
     not_numeric: int = 0
     not_finite: int = 0
+    largest: float = -np.inf
 
     def is_numeric(self) -> bool:
-        """Whether at least half of its values are numbers."""
+        """Whether at least half of its values are numbers, or nine in ten of them verdicts."""
         numbers = self.numbers - self.parsed
-        return numbers > 0 and 2 * numbers >= self.numbers + self.not_numeric + self.not_finite
+        least = 0.9 if self.is_verdict() else 0.5
+        return numbers > 0 and numbers >= least * (
+            self.numbers + self.not_numeric + self.not_finite
+        )
+
+    def is_verdict(self) -> bool:
+        """Whether most of its numbers were words."""
+        return 2 * self.verdicts > self.numbers
 
     def column(self, num_rows: int) -> np.ndarray:
         """``[N]`` float32, NaN where not scored."""
@@ -118,10 +127,12 @@ class Store:
         too_large = int(np.isfinite(numbers.values).sum()) - count
         candidate.numbers += count
         candidate.parsed += numbers.parsed if chunk.typed else 0
+        candidate.verdicts += numbers.verdicts
         candidate.not_numeric += numbers.not_numeric
         candidate.not_finite += numbers.not_finite + too_large
         if count:
             candidate.pieces.append((self.num_rows, values))
+            candidate.largest = max(candidate.largest, float(np.nanmax(values)))
 
     def _add_steps(self, chunk: Chunk, present: set[str], named_step: int | None) -> None:
         rows = chunk.num_rows
@@ -163,6 +174,7 @@ class Store:
             name
             for name, candidate in self.candidates.items()
             if candidate.numbers and (layout.is_definite(name) or candidate.is_numeric())
+            if not layout.is_measure(name, candidate.largest)
         ]
         if layout.rewards:
             return sorted(numeric, key=self._place_in_options)

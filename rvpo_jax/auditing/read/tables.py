@@ -11,7 +11,7 @@ import pyarrow.parquet
 
 from rvpo_jax.auditing.read.log import Tally, shown
 from rvpo_jax.auditing.read.parts import CHUNK_ROWS, NESTED, Chunk, Kind, Row
-from rvpo_jax.auditing.read.values import is_number_type, to_list
+from rvpo_jax.auditing.read.values import is_number_type, is_text_type, to_list
 from rvpo_jax.basics.checksums import CHECKSUM_KEY, header_checksum
 from rvpo_jax.basics.rollout_format import METADATA_KEY
 
@@ -151,7 +151,9 @@ def _fields(schema: pa.Schema) -> dict[str, Kind]:
 
 
 def _kind(kind: pa.DataType) -> Kind:
-    return "number" if is_number_type(kind) else "other"
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return "number" if is_number_type(kind) else "text" if is_text_type(kind) else "other"
 
 
 def _top_columns(schema: pa.Schema, names: Sequence[str]) -> list[str]:

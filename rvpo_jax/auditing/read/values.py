@@ -13,7 +13,11 @@ import pyarrow as pa
 
 Column: TypeAlias = pa.Array | list[Any]
 MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
-TRUTH = {"true": 1.0, "false": 0.0}
+MET = """true t yes y pass passed correct right success successful succeeded met satisfied valid
+    safe good accept accepted compliant""".split()
+FAILED = """false f no n fail failed incorrect wrong failure unsuccessful unmet unsatisfied invalid
+    unsafe bad reject rejected noncompliant non-compliant""".split()
+VERDICTS = dict.fromkeys(MET, 1.0) | dict.fromkeys(FAILED, 0.0)
 MAX_NUMBER_CHARS = 64  # a longer text is no number
 
 
@@ -26,13 +30,14 @@ class Numbers:
     not_numeric: int  # texts and structures
     not_finite: int
     parsed: int  # numbers that were written as text
+    verdicts: int = 0  # words such as pass and fail, which are 1 and 0
 
 
 def to_numbers(column: Column) -> Numbers:
     """A column as numbers.
 
-    Booleans and the texts true and false are 1 and 0; texts are parsed; a list of one is its
-    element.
+    Booleans are 1 and 0, and so are words such as pass and fail, yes and no; other texts are
+    parsed; a list of one is its element.
 
     Args:
       column: ``[n]`` of any type.
@@ -48,7 +53,12 @@ def to_numbers(column: Column) -> Numbers:
     """
     plain = _plain_floats(column)
     if plain is None:
-        return _parse_all(to_list(column))
+        encoded = _encoded(column) if isinstance(column, pa.Array) else None
+        if encoded is None:
+            return _parse_all(to_list(column))
+        uniques, indices = encoded
+        rows = indices.fill_null(len(uniques)).to_numpy(zero_copy_only=False)
+        return _parse_all([*to_list(uniques), None], rows)
     finite = np.isfinite(plain)
     missing = int(np.isnan(plain).sum())
     return Numbers(
@@ -89,18 +99,34 @@ def is_number_type(kind: pa.DataType) -> bool:
     )
 
 
-def _parse_all(values: list[Any]) -> Numbers:
+def _parse_all(values: list[Any], rows: np.ndarray | None = None) -> Numbers:
+    """Numbers of values; with ``rows``, ``[n]`` places among them, of the rows that hold them."""
     numbers = [_parse(value) for value in values]
-    pairs = zip(numbers, values, strict=True)
+    words = [type(value) is str and _word(value) in VERDICTS for value in values]
     found = np.array([n if isinstance(n, float) else np.nan for n in numbers], np.float64)
+    times = np.ones(len(values), int) if rows is None else np.bincount(rows, minlength=len(values))
+
+    def count(chosen: Iterable[bool]) -> int:
+        return int(times[np.fromiter(chosen, bool, len(values))].sum())
+
     infinite = np.isinf(found)
+    expanded = np.where(infinite, np.nan, found)
+    pairs = zip(numbers, values, words, strict=True)
     return Numbers(
-        np.where(infinite, np.nan, found),
-        missing=numbers.count(None),
-        not_numeric=numbers.count("text"),
-        not_finite=int(infinite.sum()),
-        parsed=sum(isinstance(number, float) and type(value) is str for number, value in pairs),
+        expanded if rows is None else expanded[rows],
+        missing=count(number is None for number in numbers),
+        not_numeric=count(number == "text" for number in numbers),
+        not_finite=count(infinite),
+        parsed=count(
+            isinstance(number, float) and type(value) is str and not word
+            for number, value, word in pairs
+        ),
+        verdicts=count(words),
     )
+
+
+def _word(text: str) -> str:
+    return text[: MAX_NUMBER_CHARS + 1].strip().lower()
 
 
 def _parse(value: Any) -> float | str | None:
@@ -112,11 +138,11 @@ def _parse(value: Any) -> float | str | None:
     if isinstance(value, str):
         if len(value) > MAX_NUMBER_CHARS:
             return "text"
-        value = value.strip().lower()
+        value = _word(value)
         if value in MISSING:
             return None
-        if value in TRUTH:
-            return TRUTH[value]
+        if value in VERDICTS:
+            return VERDICTS[value]
     try:
         number = float(value)
     except OverflowError:

@@ -1,0 +1,89 @@
+"""Who pays for a failure: the failure gap of a channel, split by what each channel adds to it.
+
+``N`` completions, ``M`` channels.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from rvpo_jax.auditing.estimates import mean
+from rvpo_jax.auditing.replay import Replay
+from rvpo_jax.auditing.rules import LOGGED
+
+
+def payer_table(played: Replay, channels: list[int]) -> list[dict[str, Any]]:
+    """What every other channel adds to the gap of a channel under the rule in use.
+
+    Args:
+      played: the replay; its first rule is the one in use.
+      channels: numbers of the channels whose gap is split.
+
+    Returns:
+      One row per pair, the largest addition of a channel first: ``channel``, ``payer``, ``part``
+      (estimate, in units of the advantage) and ``conflict``, the share of the groups with failing
+      and passing completions in which the part is positive.
+    """
+    order = np.argsort(played.log.group, kind="stable")
+    starts = np.flatnonzero(np.diff(played.log.group[order], prepend=-1))
+    parts = _parts(played)[order]
+    names = [channel.name for channel in played.log.channels]
+    rows = []
+    for index in channels:
+        gaps = _gaps(played, index, parts, order, starts)
+        found: list[dict[str, Any]] = [
+            {
+                "channel": names[index],
+                "payer": name,
+                "part": mean(gap, np.isfinite(gap), played.group_prompt).plain(),
+                "conflict": float(np.mean(gap[np.isfinite(gap)] > 0)),
+            }
+            for name, gap in zip(names, gaps.T, strict=True)
+            if name != names[index] and np.isfinite(gap).any()
+        ]
+        rows += sorted(found, key=lambda row: -row["part"]["value"])
+    return rows
+
+
+def _gaps(
+    played: Replay, index: int, parts: np.ndarray, order: np.ndarray, starts: np.ndarray
+) -> np.ndarray:
+    """``[num_groups, M]`` mean parts of those that fail a channel less those of the others."""
+    scored = (played.where[:, index] & played.usable)[order]
+    met = played.met[order, index]
+    sums = []
+    for chosen in (scored & ~met, scored & met):
+        count = np.add.reduceat(chosen.astype(float), starts)
+        total = np.add.reduceat(np.where(chosen[:, None], parts, 0.0), starts)
+        sums.append(total / np.where(count > 0, count, np.nan)[:, None])
+    return sums[0] - sums[1]
+
+
+def _parts(played: Replay) -> np.ndarray:
+    """``[N, M]`` what each channel adds to a completion's advantage, NaN where it has none.
+
+    Exact for the sum and the mean of scores. The soft and the hard minimum follow their weights;
+    of a trainer's own advantages nobody knows the formula, and they are taken for a sum.
+    """
+    rule = played.rules[0]
+    if rule.name == LOGGED or rule.method == "grpo":
+        rewards = np.where(played.where, played.log.rewards, 0.0).astype(np.float64)
+        total = rewards.sum(-1)
+        return rewards / _group_std(total, played)[:, None]
+    scores = np.where(played.where, played.scores, 0.0).astype(np.float64)
+    if rule.method == "rvpo":
+        return scores * played.weights
+    if rule.method == "hard_min":
+        return scores * played.minima
+    return scores / np.maximum(played.where.sum(-1, keepdims=True), 1)
+
+
+def _group_std(values: np.ndarray, played: Replay) -> np.ndarray:
+    """``[N]`` sample standard deviation of a completion's group; infinite where it is 0."""
+    group, size = played.log.group, len(played.status)
+    usable = played.usable.astype(float)
+    count = np.bincount(group, usable, size)
+    center = np.bincount(group, values * usable, size) / np.maximum(count, 1)
+    squares = np.bincount(group, usable * (values - center[group]) ** 2, size)
+    std = np.sqrt(squares / np.maximum(count - 1, 1))
+    return np.where(std > 0, std, np.inf)[group]
