@@ -239,3 +239,62 @@ def test_rows_of_two_processes_are_counted_in_words(paid):
                     for name, column in paid.items()})  # fmt: skip
     _, sentences = sentences_of(gap.to_pydict())
     assert "lacks 1 of the 24 steps from 0 to 23: 9" in sentences[READ]["text"]
+
+
+# 6. Steps depend on each other.
+
+
+def wandering(rng, steps, correlation):
+    """A stationary AR(1) series ``[steps]`` of variance 1."""
+    level = np.empty(steps)
+    level[0] = rng.normal()
+    for step in range(1, steps):
+        innovation = rng.normal() * np.sqrt(1 - correlation**2)
+        level[step] = correlation * level[step - 1] + innovation
+    return level
+
+
+def neglect_of(logit, rng, group_size=8):
+    """Sentence on neglect for 0/1 rewards of ``[steps, prompts, M]`` logits; prompts as given."""
+    logit, prompt = logit
+    steps, num_prompts, num_channels = logit.shape
+    shape = (steps, num_prompts, group_size, num_channels)
+    met = rng.random(shape) < 1 / (1 + np.exp(-logit[:, :, None]))
+    columns = {
+        "step": np.repeat(np.arange(steps), num_prompts * group_size),
+        "prompt": np.repeat(prompt.reshape(-1), group_size),
+    } | {f"r{i}": met[..., i].reshape(-1).astype(float) for i in range(num_channels)}
+    return sentences_of(columns, constraints=(), group="prompt")[1][NEGLECT]
+
+
+@pytest.mark.parametrize("correlation", [0.5, 0.9])
+def test_pass_rates_that_wander_and_go_nowhere_raise_no_alarm(correlation):
+    rng = np.random.default_rng(int(100 * correlation))
+    levels = []
+    for _ in range(20):
+        series = np.stack([wandering(rng, 48, correlation) for _ in range(3)], -1)
+        prompt = np.stack([rng.permutation(16)[:8] for _ in range(48)])
+        logit = 0.5 + 0.6 * series[:, None] + np.zeros((1, 8, 1))
+        levels.append(neglect_of((logit, prompt), rng)["level"])
+    assert levels.count("problem") <= 1  # 3 in 10 before
+
+
+def test_prompts_that_become_harder_are_no_neglect():
+    rng = np.random.default_rng(3)
+    hardness = np.linspace(0, 2.5, 48)[:, None, None]
+    new = np.arange(48 * 8).reshape(48, 8)
+    sentence = neglect_of((1.5 - hardness + np.zeros((48, 8, 2)), new), rng)
+    assert sentence["level"] == "watch"
+    assert "ones that became harder would look the same" in sentence["text"]
+    # The same with prompts that come back: harder ones are drawn later, and none gets worse.
+    rng = np.random.default_rng(3)
+    drawn = np.clip(np.arange(48)[:, None] // 2 + rng.integers(-6, 7, (48, 32)), 0, 23)
+    drawn = drawn * 32 + np.arange(32)
+    logit = (1.5 - 2.5 * (drawn // 32) / 23)[..., None] + np.zeros((48, 32, 2))
+    sentence = neglect_of((logit, drawn), rng)
+    assert sentence["level"] == "ok" and "did not get worse" in sentence["text"]
+    # And what does get worse is a problem still.
+    logit[..., 1] -= 2.0 * np.linspace(0, 1, 48)[:, None]
+    sentence = neglect_of((logit, drawn), rng)
+    assert sentence["level"] == "problem"
+    assert sentence["text"].startswith("r1 (") and "compared with itself" in sentence["text"]

@@ -3,6 +3,7 @@
 from rvpo_jax.auditing.findings import ERROR_RATE
 from rvpo_jax.auditing.tables import DEAD_FAIL_TOLERANCE
 from rvpo_jax.auditing.trends import REVERSAL_P, REVERSALS
+from rvpo_jax.auditing.wander import RHOS
 from rvpo_jax.basics.intervals import CONFIDENCE
 from rvpo_jax.basics.residue import POSITIVE
 
@@ -65,9 +66,12 @@ DEFINITIONS: dict[str, str] = {
         f"{DEAD_FAIL_TOLERANCE:.0%} of the groups are dead-fail."
     ),
     "neglect": (
-        "Pass rate in the first and in the last third of the steps. A fall must show in the "
-        "difference (t test) and in the trend (Kendall's tau over windows), and be of 2 "
-        "points or more."
+        "Pass rate in the first and in the last third of the steps. A fall must be 2 points or "
+        "more, and more than the pass rates of steps that depend on each other wander: around a "
+        f"line they are taken for an autoregression of order 1 (correlation up to {RHOS[-1]:g} "
+        "from one of up to 60 windows to the next) and noise. Where half of the completions are "
+        "of prompts that come back, each prompt is compared with itself; where not, prompts that "
+        "became harder look the same, and a fall is no alarm."
     ),
     "conflict": (
         "Share of completions whose scores in two channels have opposite signs, both "

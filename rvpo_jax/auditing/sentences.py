@@ -202,20 +202,31 @@ def _neglect(report: Mapping, alarms: Alarms, error_rate: float) -> dict[str, st
         down = names([_move(row) for row in falling])
         verb = "falls" if len(falling) == 1 else "fall"
         while_text = f" while {names(up)} rise{'s' if len(up) == 1 else ''}" if up else ""
-        text = f"{down} {verb}{while_text} (first to last third of the steps)."
-        return _sentence(topic, "problem", text)
-    sinking = [
-        row for row in rows if (row["change"]["high"] or 0) < 0 and row["change"]["value"] <= -0.05
-    ]
+        text = f"{down} {verb}{while_text} (first to last third of the steps)"
+        if any(row["returns"] for row in falling):
+            text += ", also where a prompt that comes back is compared with itself."
+            return _sentence(topic, "problem", text)
+        text += ". Prompts do not come back here: ones that became harder would look the same."
+        return _sentence(topic, "watch", text)
+    lower = [row for row in rows if _clearly_lower(row["change"])]
+    sinking = [row for row in lower if not row["returns"] or _clearly_lower(row["own_change"])]
     if sinking:
         down = names([_move(row) for row in sinking])
-        text = f"{down} may be falling: the thirds differ, but not beyond doubt for all tests here."
+        text = (
+            f"{down} may be falling: the thirds differ, but pass rates wander, and for all tests "
+            "here this is not beyond doubt."
+        )
         return _sentence(topic, "watch", text)
-    text = "No channel falls over the steps"
-    text += (
-        f"; {names(up)} rise{'s' if len(up) == 1 else ''}." if up else ", and none clearly rises."
-    )
+    rises = f"; {names(up)} rise{'s' if len(up) == 1 else ''}" if up else ", and none clearly rises"
+    text = f"No channel falls over the steps{rises}."
+    if lower:
+        down = names([_move(row) for row in lower])
+        text += f" {down} fell with the prompts: those that came back did not get worse."
     return _sentence(topic, "ok", text)
+
+
+def _clearly_lower(change: Mapping) -> bool:
+    return (change["high"] or 0) < 0 and change["value"] <= -0.05
 
 
 def _move(row: Mapping) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 
 from rvpo_jax.auditing.estimates import Estimate, difference, holm, p_above, proportion
 from rvpo_jax.auditing.replay import Replay
-from rvpo_jax.basics.intervals import wilson_interval
+from rvpo_jax.auditing.wander import Wander, contrast_error, wander
+from rvpo_jax.basics.intervals import CONFIDENCE, wilson_interval
 
 MAX_WINDOWS = 60
 MIN_WINDOWS = 6  # a trend test of fewer points can hardly reject
@@ -128,44 +129,31 @@ def neglect(played: Replay) -> list[dict[str, Any]]:
       played: the replay.
 
     Returns:
-      One row per channel: ``first``, ``last``, ``change`` (estimates), ``tau`` (Kendall's, of the
-      window rates over time) and one-sided p-values ``p_fall``, ``p_rise``; all None or empty
-      without steps. A fall must show in both tests, so the larger p-value counts.
+      One row per channel: ``first``, ``last``, ``change`` (estimates), ``returns`` (whether prompts
+      come back, and were compared with themselves), their ``own_change`` (an estimate, or None),
+      one-sided p-values ``p_fall`` and ``p_rise``, None where there are too few windows, and
       ``gain_share``: the channel's part of the summed gain in mean reward on the scale of its
-      range.
+      range. Empty without steps.
     """
     log = played.log
     if log.step is None or int(played.batch.max()) < 1:
         return []
     third = windows_of(played.batch, 3)
-    window = windows_of(played.batch)
+    last = int(third.max())
     gains = []
     rows: list[dict[str, Any]] = []
     for index, channel in enumerate(log.channels):
         scored, met = played.where[:, index], played.met[:, index]
         start, end = (
-            proportion(met & part, scored & part, log.group)
-            for part in (third == 0, third == int(third.max()))
+            proportion(met & part, scored & part, log.group) for part in (third == 0, third == last)
         )
-        change = difference(start, end)
-        tau, fall, rise = _kendall(met, scored, window)
         level = (np.where(scored, log.rewards[:, index], 0) - channel.low) / (
             channel.high - channel.low
         )
-        gains.append(
-            _mean(level, scored & (third == int(third.max()))) - _mean(level, scored & (third == 0))
-        )
-        rows.append(
-            {
-                "channel": channel.name,
-                "first": start.plain(),
-                "last": end.plain(),
-                "change": change.plain(),
-                "tau": tau,
-                "p_fall": _larger(fall, p_above(_negated(change))),
-                "p_rise": _larger(rise, p_above(change)),
-            }
-        )
+        gains.append(_mean(level, scored & (third == last)) - _mean(level, scored & (third == 0)))
+        change = difference(start, end)
+        row: dict[str, Any] = {"channel": channel.name, "first": start.plain(), "last": end.plain()}
+        rows.append(row | _trend(played, index, change))
     total = sum(gain for gain in gains if math.isfinite(gain))
     for row, gain in zip(rows, gains, strict=True):
         known = math.isfinite(gain) and abs(total) > 1e-9
@@ -177,38 +165,70 @@ def _mean(values: np.ndarray, where: np.ndarray) -> float:
     return float(values[where].mean()) if where.any() else math.nan
 
 
-def _negated(estimate: Estimate) -> Estimate:
-    return Estimate(
-        value=-estimate.value,
-        low=-estimate.high,
-        high=-estimate.low,
-        n=estimate.n,
-        se=estimate.se,
-    )
+def _trend(played: Replay, index: int, change: Estimate) -> dict[str, Any]:
+    """The change of a channel with an interval for steps that wander, and tests of a trend."""
+    met, scored = played.met[:, index], played.where[:, index]
+    window = windows_of(played.batch)
+    counted = np.bincount(window, scored)
+    series = np.bincount(window, met, len(counted))[counted > 0] / counted[counted > 0]
+    row: dict[str, Any] = {"change": change.plain(), "returns": False, "own_change": None}
+    if len(series) < MIN_WINDOWS:
+        return row | {"p_fall": None, "p_rise": None}
+    fit, third = wander(series), len(series) // 3
+    thirds = np.zeros(len(series))
+    thirds[:third], thirds[-third:] = -1 / third, 1 / third
+    error = contrast_error(fit, thirds)
+    if error > change.se:
+        row["change"] = _interval(change.value, error, len(series)).plain()
+    # The windows that the channel scored, counted from 0.
+    dense = (np.cumsum(counted > 0) - 1)[window]
+    own = _against_oneself(played.log.prompt, met, scored, dense, fit)
+    if own is None:
+        return row | {"p_fall": fit.p_fall, "p_rise": fit.p_rise}
+    row |= {"returns": True, "own_change": own.plain()}
+    return row | {"p_fall": p_above(_negated(own)), "p_rise": p_above(own)}
 
 
-def _larger(a: float | None, b: float) -> float | None:
-    return None if a is None or math.isnan(b) else max(a, b)
+def _against_oneself(
+    prompt: np.ndarray, met: np.ndarray, scored: np.ndarray, window: np.ndarray, fit: Wander
+) -> Estimate | None:
+    """What a prompt that comes back is met more often from the first third to the last.
+
+    The slope over the windows of all completions, each prompt at a level of its own, so that
+    prompts which are drawn later and are harder count for nothing. Its error has two parts: that of
+    prompts, and that of windows that wander. None where less than half of the completions are of
+    prompts that come back in another window.
+    """
+    window, met = window[scored], met[scored].astype(float)
+    ids = np.unique(prompt[scored], return_inverse=True)[1]
+    count = np.bincount(ids)
+    time = window - (np.bincount(ids, window) / count)[ids]
+    total = float(time @ time)
+    if 2 * np.count_nonzero(np.bincount(ids, time**2)[ids]) < len(ids) or not total > 0:
+        return None
+    slope = float(time @ met) / total
+    residual = met - (np.bincount(ids, met) / count)[ids] - slope * time
+    clusters = np.bincount(ids, time * residual)
+    of_prompts = math.sqrt(len(count) / max(len(count) - 1, 1) * np.sum(clusters**2)) / total
+    size = int(window.max()) + 1
+    of_windows = contrast_error(fit, np.bincount(window, time, size) / total)
+    span = 2 / 3 * size
+    return _interval(span * slope, span * math.hypot(of_prompts, of_windows), size)
 
 
-def _kendall(
-    met: np.ndarray, scored: np.ndarray, window: np.ndarray
-) -> tuple[float | None, float | None, float | None]:
-    """Kendall's tau of the window rates against time, and p of a fall and of a rise."""
+def _interval(value: float, error: float, size: int) -> Estimate:
+    """An estimate from so many windows."""
     from scipy import stats
 
-    size = int(window.max()) + 1
-    counted = np.bincount(window, scored, size)
-    used = counted > 0
-    if used.sum() < MIN_WINDOWS:
-        return None, None, None
-    rate = np.bincount(window, met, size)[used] / counted[used]
-    if np.ptp(rate) == 0:
-        return 0.0, 1.0, 1.0
-    time = np.arange(len(rate))
-    fall = stats.kendalltau(time, rate, alternative="less")
-    rise = stats.kendalltau(time, rate, alternative="greater")
-    return float(fall.statistic), float(fall.pvalue), float(rise.pvalue)
+    half = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, size - 2))
+    low, high = max(value - half, -1.0), min(value + half, 1.0)
+    return Estimate(value=value, low=low, high=high, n=size - 1, se=error)
+
+
+def _negated(estimate: Estimate) -> Estimate:
+    return Estimate(
+        value=-estimate.value, low=-estimate.high, high=-estimate.low, n=estimate.n, se=estimate.se
+    )
 
 
 def switching(played: Replay) -> dict[str, Any]:
