@@ -9,7 +9,7 @@ import rvpo_jax
 from rvpo_jax.auditing.read import ReadOptions, read_log
 
 NAMES = [channel.name for channel in CHANNELS]
-QUIET, BLIND, NEGLECT, DECIDES, READ = range(5)
+QUIET, BLIND, NEGLECT, DECIDES, NOTICED, READ = range(6)
 SAFE = {"constraints": ("safety",), "group": "prompt_id"}
 
 

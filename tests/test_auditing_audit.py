@@ -219,4 +219,4 @@ def test_a_broken_log_is_audited_and_its_losses_are_said(tmp_path):
     kinds = {note["kind"] for note in report["notes"]}
     assert {"cut_line", "bad_line", "not_numeric", "not_finite", "constant_channel"} <= kinds
     assert report["counts"]["completions"] == 96
-    assert report["sentences"][4]["level"] == "watch"
+    assert report["sentences"][5]["level"] == "watch"

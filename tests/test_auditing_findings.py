@@ -12,7 +12,7 @@ from rvpo_jax.auditing.replay import replay
 from rvpo_jax.auditing.report import _report
 from rvpo_jax.auditing.rules import base_rules
 
-QUIET, BLIND, NEGLECT, DECIDES, READ = range(5)
+QUIET, BLIND, NEGLECT, DECIDES, NOTICED, READ = range(6)
 
 
 def report_of(problems=(), **shape):
@@ -29,7 +29,7 @@ def clean():
 
 
 def test_of_a_log_without_problems_is_said_what_was_looked_for(clean):
-    assert levels(clean) == ["ok"] * 5
+    assert levels(clean) == ["ok"] * 6
     assert clean["verdict"]["level"] == "no_alarm"
     assert clean["verdict"]["headline"] == (
         "No alarm. Looked for and not found in 768 groups of 32 prompts over 48 steps: failures "

@@ -22,7 +22,7 @@ LOOKED_FOR = {
 
 
 def write_findings(report: Mapping[str, Any], judged: Sequence[str]) -> dict[str, Any]:
-    """The verdict and the five sentences of a report.
+    """The verdict and the sentences of a report.
 
     Args:
       report: its tables.

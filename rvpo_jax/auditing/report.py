@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rvpo_jax.auditing import cases, compare, findings, tables, trends
+from rvpo_jax.auditing.checks import run_checks
 from rvpo_jax.auditing.definitions import definition_rows
 from rvpo_jax.auditing.payers import payer_table
 from rvpo_jax.auditing.read import ReadOptions, RewardLog, read_log
@@ -38,7 +39,7 @@ class Audit:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """The five findings in words."""
+        """The findings in words, one per topic."""
         return tuple(sentence["text"] for sentence in self.report["sentences"])
 
     @property
@@ -196,6 +197,7 @@ def _tables(played: Replay, risk_coef: float) -> dict[str, Any]:
         "quiet_failures": tables.quiet_failure_table(played),
         "payers": payer_table(played, tables.paid_channels(played)),
         "signal": tables.signal_table(played),
+        "checks": run_checks(played),
         "bottleneck": tables.bottleneck_table(played)
         | trends.switching(played)
         | {"reversals": trends.reversals(played)},

@@ -1,4 +1,4 @@
-"""The five sentences of a report: on a topic, how bad it is and what was seen."""
+"""The sentences of a report: on a topic, how bad it is and what was seen."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +10,7 @@ from rvpo_jax.basics.intervals import percent
 
 SILENT_SHARE = 0.5  # of the groups: so many without any difference are named
 SWAMPED = 0.9  # of the sum's variance: a channel with so much is named
+MAX_NOTICED = 4  # findings of the cheap checks in one sentence
 UNUSUAL_RATE = 0.01  # an assumed pass mark that gives less, or more than the rest to 1, is named
 # Kinds of notes that mean that data was lost or could not be used.
 LOSSES = (
@@ -35,7 +36,7 @@ Alarms = Mapping[tuple[str, str], bool]
 def write_sentences(
     report: Mapping[str, Any], judged: Sequence[str], alarms: Alarms, error_rate: float
 ) -> list[dict[str, str]]:
-    """Quiet failures, blind spots, neglect, who decides, what was read.
+    """Quiet failures, blind spots, neglect, who decides, what else was noticed, what was read.
 
     Args:
       report: its tables.
@@ -51,6 +52,7 @@ def write_sentences(
         _dead(report, alarms),
         _neglect(report, alarms, error_rate),
         _deciders(report),
+        _noticed(report),
         _data(report),
     ]
 
@@ -280,6 +282,20 @@ def _swamping(channels: Sequence[Mapping]) -> str:
                 "their scale?"
             )
     return ""
+
+
+def _noticed(report: Mapping) -> dict[str, str]:
+    topic = "Also noticed"
+    checks = report["checks"]
+    if not checks:
+        text = (
+            "Nothing else: no channels that say the same, change sides, jump or teach nothing more."
+        )
+        return _sentence(topic, "ok", text)
+    more = len(checks) - MAX_NOTICED
+    text = " ".join(check["text"] for check in checks[:MAX_NOTICED])
+    rest = f" {plural(more, 'more finding')} of this kind in the report." if more > 0 else ""
+    return _sentence(topic, "watch", text + rest)
 
 
 def _data(report: Mapping) -> dict[str, str]:

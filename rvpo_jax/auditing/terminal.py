@@ -22,7 +22,7 @@ STYLES = {
 
 
 def show_audit(report: Mapping[str, Any], console: Console) -> None:
-    """Prints the verdict, the five sentences and one table per channel and rule.
+    """Prints the verdict, the sentences and one table per channel and rule.
 
     Args:
       report: of an audit.
