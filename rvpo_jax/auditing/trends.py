@@ -21,6 +21,7 @@ MIN_WINDOWS = 6  # a trend test of fewer points can hardly reject
 # channels the probability is below 1e-9).
 REVERSAL_P = 2e-5
 REVERSALS = 3
+REVERSAL_WINDOWS = (12, 24, MAX_WINDOWS, 1000)  # slow turns show in long windows, fast in short
 
 
 def windows_of(batch: np.ndarray, max_windows: int = MAX_WINDOWS) -> np.ndarray:
@@ -275,7 +276,7 @@ def reversals(played: Replay) -> list[dict[str, Any]]:
 
     In each window the pass rates of the two channels are compared over its groups (paired t test).
     Windows without a clear difference are skipped; a reversal is a clear window in which the other
-    channel is the worse one. Looked at with windows of one step and of a sixtieth of the log.
+    channel is the worse one. Looked at with windows of several lengths.
     Weights would not show it: scores have mean 0 in every group, whatever a channel's level.
 
     Args:
@@ -295,7 +296,7 @@ def reversals(played: Replay) -> list[dict[str, Any]]:
     steps = np.unique(played.log.step)
     best: dict[tuple[int, int], tuple[int, list[int]]] = {}
     num_batches = len(steps)
-    for size in {min(num_batches, MAX_WINDOWS), min(num_batches, 1000)}:
+    for size in {min(num_batches, windows) for windows in REVERSAL_WINDOWS}:
         window = windows_of(played.group_batch, size)
         first_batch = np.full(size, num_batches)
         np.minimum.at(first_batch, window, played.group_batch)
