@@ -294,7 +294,7 @@ def reversals(played: Replay) -> list[dict[str, Any]]:
     rate, present = met / np.maximum(counted, 1), counted > 0
     names = [channel.name for channel in played.log.channels]
     steps = np.unique(played.log.step)
-    best: dict[tuple[int, int], tuple[int, list[int]]] = {}
+    best: dict[tuple[int, int], tuple[int, float, list[int]]] = {}
     num_batches = len(steps)
     for size in {min(num_batches, windows) for windows in REVERSAL_WINDOWS}:
         window = windows_of(played.group_batch, size)
@@ -303,18 +303,21 @@ def reversals(played: Replay) -> list[dict[str, Any]]:
         for a in range(len(names)):
             for b in range(a + 1, len(names)):
                 both = present[:, a] & present[:, b]
-                leads = _clear_leads((rate[:, a] - rate[:, b])[both], window[both], size)
+                gaps = (rate[:, a] - rate[:, b])[both]
+                leads = _clear_leads(gaps, window[both], size)
                 clear = np.flatnonzero(leads)
                 turns = clear[1:][leads[clear][1:] != leads[clear][:-1]]
-                if len(turns) > best.get((a, b), (0, []))[0]:
-                    at = [int(steps[first_batch[turn]]) for turn in turns]
-                    best[a, b] = (len(turns), at)
-    found = [
+                at = [int(steps[first_batch[turn]]) for turn in turns]
+                # Of pairs that turn equally often, the one whose leads are larger comes first.
+                best[a, b] = max(
+                    best.get((a, b), (0, 0.0, [])), (len(turns), float(np.abs(gaps).mean()), at)
+                )
+    ordered = sorted(best.items(), key=lambda item: item[1][:2], reverse=True)
+    return [
         {"channels": [names[a], names[b]], "count": count, "steps": at[:50]}
-        for (a, b), (count, at) in best.items()
+        for (a, b), (count, _, at) in ordered
         if count >= REVERSALS
     ]
-    return sorted(found, key=lambda row: -row["count"])
 
 
 def _clear_leads(values: np.ndarray, window: np.ndarray, size: int) -> np.ndarray:
