@@ -28,8 +28,9 @@ LOSSES = (
     "outlier",
     "duplicate_rows",
     "repeated_groups",
+    "asked",
 )
-IGNORED = ("ignored_column", "label")
+IGNORED = ("turned", "ignored_column", "label")
 Alarms = Mapping[tuple[str, str], bool]
 
 

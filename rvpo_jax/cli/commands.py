@@ -80,7 +80,10 @@ class Audit:
     advantage: str | None = None
     """Column with the advantage that the trainer used."""
     pass_: Annotated[tuple[str, ...], tyro.conf.arg(name="pass")] = ()
-    """'CHANNEL>=VALUE' or CHANNEL=VALUE: the raw reward from which a channel counts as met."""
+    """'CHANNEL>=VALUE' or CHANNEL=VALUE: the raw reward from which a channel counts as met;
+    'CHANNEL<=VALUE': up to which, and less is better; both: between them."""
+    lower_is_better: tuple[str, ...] = ()
+    """Channels of which less is better."""
     constraint: tuple[str, ...] = ()
     """Channels that must be met; without any, every channel's failures count."""
     risk_coef: float | None = None

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
@@ -93,9 +94,11 @@ def run_audit(command: Audit) -> int:
         )
     out = audit_folder(command.logs, command.out, force=command.force)
     shared = {field.name for field in dataclasses.fields(ReadOptions)}
+    marks = _pass_marks(command.pass_)
     options = ReadOptions(
         **{name: value for name, value in vars(command).items() if name in shared},
-        pass_at=dict(_pass_mark(text) for text in command.pass_),
+        pass_at=marks[">="],
+        pass_below=marks["<="],
         constraints=command.constraint,
     )
     result = audit(
@@ -107,26 +110,29 @@ def run_audit(command: Audit) -> int:
     )
     held = [check_condition(condition, result.report) for condition in command.fail_on]
     show_audit(result.report, Console())
-    report = {**result.report, "source_id": source_id(command.logs)}
-    for path in dataclasses.replace(result, report=report).save(out):
+    named = result.report | {"source_id": source_id(command.logs)}
+    for path in dataclasses.replace(result, report=named).save(out):
         print(f"wrote {printable(path)}")
-    failures = [sentence for sentence in held if sentence is not None]
-    for sentence in failures:
+    for sentence in filter(None, held):
         print(f"fail-on {printable(sentence)}")
-    return 1 if failures else 0
+    return 1 if any(held) else 0
 
 
-def _pass_mark(text: str) -> tuple[str, float]:
-    name, _, value = text.rpartition("=")
-    name = name.removesuffix(">").strip()
-    try:
-        return name, float(value if name else "")
-    except ValueError:
-        raise Refusal(
-            f"--pass must read 'CHANNEL>=VALUE', got {text!r}.",
-            "For example --pass 'safety>=1', in quotes (a shell reads > as a redirection), or "
-            "safety=1.",
-        ) from None
+def _pass_marks(texts: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Marks from which a channel is met, and marks up to which it is."""
+    marks: dict[str, dict[str, float]] = {">=": {}, "<=": {}}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        side = "<=" if name.endswith("<") else ">="
+        try:
+            marks[side][name.rstrip("<>").strip()] = float(value if name else "")
+        except ValueError:
+            raise Refusal(
+                f"--pass must read 'CHANNEL>=VALUE' or 'CHANNEL<=VALUE', got {text!r}.",
+                "For example --pass 'safety>=1' 'latency<=2', in quotes (a shell reads > as a "
+                "redirection), or safety=1.",
+            ) from None
+    return marks
 
 
 def run_check_rewards(command: CheckRewards) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from rvpo_jax.auditing.read.absent_steps import absent_step_notes
 from rvpo_jax.auditing.read.channels import make_channels
+from rvpo_jax.auditing.read.directions import turn_channels
 from rvpo_jax.auditing.read.files import Found, find_parts, step_in_name
 from rvpo_jax.auditing.read.formats import (
     Layout,
@@ -68,7 +69,8 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
     rows, step_notes = _select_rows(store)
     groups, grouping_notes = _group(store, rows, options)
     names, rewards, reward_notes = _rewards(store, rows, groups)
-    declared = declared_fields(about)
+    declared = declared_fields(about, options)
+    rewards, options, direction_notes = turn_channels(names, rewards, options, declared)
     channels, assumed, channel_notes = make_channels(names, rewards, options, declared)
     advantage = store.advantages()[rows.kept]
     method, risk_coef, run_notes = run_of(about)
@@ -90,9 +92,7 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
             *run_notes,
             *step_notes,
             *absent_step_notes(rows.step, source, layout.format == "rvpo"),
-            *reward_notes,
-            *channel_notes,
-            *grouping_notes,
+            *(*reward_notes, *direction_notes, *channel_notes, *grouping_notes),
             *_duplicates(store, rows, groups, rewards),
             *_text_notes(store),
         ),

@@ -238,7 +238,8 @@ def make_layout(
     if options.prompt is not None:
         roles.pop("prompt_key", None)
     declared = {} if options.rewards else _declared(about, columns)
-    named = frozenset([*options.pass_at, *options.constraints])
+    said = (options.pass_at, options.pass_below, options.lower_is_better, options.constraints)
+    named = frozenset(name for names in said for name in names)
     return Layout(format=format, rewards=options.rewards, named=named, declared=declared, **roles)
 
 

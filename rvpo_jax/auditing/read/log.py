@@ -54,6 +54,10 @@ class ReadOptions:
     """Completions per prompt, where they follow each other; instead of a group column."""
     pass_at: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Channel to the raw value from which it counts as met."""
+    pass_below: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Channel to the raw value up to which it counts as met."""
+    lower_is_better: tuple[str, ...] = ()
+    """Channels of which less is better."""
     constraints: tuple[str, ...] = ()
     """Channels that must be met."""
 
@@ -74,7 +78,7 @@ class ReadOptions:
                 f"{self.group_size}.",
                 "Prefer the column.",
             )
-        for name, value in self.pass_at.items():
+        for name, value in [*self.pass_at.items(), *self.pass_below.items()]:
             if not (math.isfinite(value) and abs(value) <= float(np.finfo(np.float32).max)):
                 raise Refusal(
                     f"--pass of channel {shown(name)} must be a finite float32, got {value}.",

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rvpo_jax.auditing.read.log import Note
+from rvpo_jax.auditing.read.directions import turned
+from rvpo_jax.auditing.read.log import Note, ReadOptions
 from rvpo_jax.auditing.read.parts import Part
 from rvpo_jax.auditing.read.tables import ParquetPart, TablePart
 
@@ -21,11 +22,14 @@ def metadata_of(parts: tuple[Part, ...]) -> list[dict[str, Any]]:
     return [about for about in found if about]
 
 
-def declared_fields(about: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def declared_fields(
+    about: Sequence[dict[str, Any]], options: ReadOptions
+) -> dict[str, dict[str, Any]]:
     """The channels of a run of ours; the last file counts.
 
     Args:
       about: See ``metadata_of``.
+      options: Of the user; a channel that they turn is not what the run declared.
 
     Returns:
       Channel to its fields, which need not be valid.
@@ -35,6 +39,7 @@ def declared_fields(about: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]
         str(channel["name"]): channel
         for channel in (channels if isinstance(channels, list) else [])
         if isinstance(channel, dict) and "name" in channel
+        if not turned(str(channel["name"]), options)
     }
 
 

@@ -1,0 +1,70 @@
+"""How often a report names what was planted in a log, and how often it alarms at a clean one.
+
+python experiments/audit_logs/run.py [--smoke] [--check]
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from scipy import stats
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import clean
+import config
+import planted
+from plot import plot
+
+import rvpo_jax
+from rvpo_jax.lab.evidence import Value
+from rvpo_jax.lab.experiment import Outcome, run_experiment
+
+
+def said(columns: dict[str, Any], options: dict[str, Any]) -> tuple[list[str], str]:
+    """Everything that the first screen says, or the error, and the verdict's level."""
+    try:
+        result = rvpo_jax.audit(pa.table(columns), redact=True, **options)
+    except ValueError as error:
+        return [str(error)], "error"
+    verdict = result.report["verdict"]
+    return [verdict["headline"], *result.sentences], result.level
+
+
+def is_named(kind: Any, rng: np.random.Generator) -> bool:
+    """Whether a sentence about a random variant has all the words."""
+    log = kind(rng)
+    texts, _ = said(log.columns, log.options)
+    return any(all(word in text for word in log.words) for text in texts)
+
+
+def interval(count: int, total: int) -> Value:
+    """A share with its exact (Clopper-Pearson) 95 % interval."""
+    low = stats.beta.ppf(0.025, count, total - count + 1) if count else 0.0
+    high = stats.beta.ppf(0.975, count + 1, total - count) if count < total else 1.0
+    return {"mean": count / total, "low": float(low), "high": float(high)}
+
+
+def measure(seeds: list[int], smoke: bool) -> Outcome:
+    """Every kind, in random variants."""
+    variants, logs = (2, 2) if smoke else (config.VARIANTS, config.CLEAN_LOGS)
+    values, levels = {}, {}
+    for number, kind in enumerate(planted.KINDS):
+        seeded = [np.random.default_rng([config.SEED, number, v]) for v in range(variants)]
+        hits = sum(is_named(kind, rng) for rng in seeded)
+        values[f"planted {kind.__name__}/named"] = interval(hits, variants)
+        print(f"{kind.__name__}: named in {hits} of {variants}", flush=True)
+    for number, kind in enumerate(clean.KINDS):
+        seeded = [np.random.default_rng([config.SEED + 1, number, v]) for v in range(logs)]
+        found = [said(kind(rng), {})[1] for rng in seeded]
+        levels[kind.__name__] = {level: found.count(level) for level in sorted(set(found))}
+        values[f"clean {kind.__name__}/alarms"] = interval(found.count("problem"), logs)
+        print(f"{kind.__name__}: {levels[kind.__name__]}", flush=True)
+    return Outcome(values=values, data={"levels": levels, "variants": variants, "logs": logs})
+
+
+if __name__ == "__main__":
+    sys.exit(run_experiment(HERE, __doc__, measure, plot))
