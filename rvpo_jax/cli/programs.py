@@ -110,7 +110,7 @@ def run_audit(command: Audit) -> int:
     )
     held = [check_condition(condition, result.report) for condition in command.fail_on]
     show_audit(result.report, Console())
-    named = result.report | {"source_id": source_id(command.logs)}
+    named = {**result.report, "source_id": source_id(command.logs)}
     for path in dataclasses.replace(result, report=named).save(out):
         print(f"wrote {printable(path)}")
     for sentence in filter(None, held):
