@@ -5,11 +5,11 @@ returns an ``Audit``. The quantities are defined in ``rvpo_jax.method.diagnostic
 ``definitions``; ``findings`` says when there is an alarm. Importing it loads neither JAX nor SciPy.
 """
 
-from rvpo_jax.auditing.fail_on import check_condition
-from rvpo_jax.auditing.outputs import audit_folder, source_id
-from rvpo_jax.auditing.read import Note, ReadOptions, RewardLog, read_log
-from rvpo_jax.auditing.report import Audit, audit, audit_with
-from rvpo_jax.auditing.terminal import show_audit
+from .fail_on import check_condition
+from .outputs import audit_folder, source_id
+from .read import Note, ReadOptions, RewardLog, read_log
+from .report import Audit, audit, audit_with
+from .terminal import show_audit
 
 __all__ = [
     "Audit",

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from rvpo_jax.auditing.replay import BLOCK_ROWS, Replay, whitening_statistics
-from rvpo_jax.auditing.rules import Rule
-from rvpo_jax.auditing.tables import judged_channels, number
+from .replay import BLOCK_ROWS, Replay, whitening_statistics
+from .rules import Rule
+from .tables import judged_channels, number
 
 MAX_CASES = 60
 PER_REASON = {"quiet": 36, "flip": 14, "pushed_down": 5, "dead_fail": 5}
@@ -170,7 +170,7 @@ def _grid_entry(mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
 
 def _aggregates(played: Replay, rows: np.ndarray) -> Iterator[np.ndarray]:
     """``[n]`` soft minima of the rows for each k of the grid."""
-    from rvpo_jax.method.counterfactual import soft_minima
+    from ..method.counterfactual import soft_minima
 
     height = min(BLOCK_ROWS, len(rows))
     for k in K_GRID:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from rvpo_jax.auditing.replay import Replay
-from rvpo_jax.auditing.trends import MIN_WINDOWS, windows_of
-from rvpo_jax.basics.intervals import percent
+from ..basics.intervals import percent
+from .replay import Replay
+from .trends import MIN_WINDOWS, windows_of
 
 TWINS = 0.98  # correlation from which two channels are one
 MIN_GROUPS = 20  # with both channels live, for a correlation

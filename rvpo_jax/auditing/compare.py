@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from rvpo_jax.auditing.estimates import Estimate, difference
-from rvpo_jax.auditing.phrases import share_text
-from rvpo_jax.basics.refusals import Refusal
+from ..basics.refusals import Refusal
+from .estimates import Estimate, difference
+from .phrases import share_text
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """The exact meaning of every quantity of an audit; printed on the page."""
 
-from rvpo_jax.auditing.findings import ERROR_RATE
-from rvpo_jax.auditing.tables import DEAD_FAIL_TOLERANCE
-from rvpo_jax.auditing.trends import REVERSAL_P, REVERSALS
-from rvpo_jax.auditing.wander import RHOS
-from rvpo_jax.basics.intervals import CONFIDENCE
-from rvpo_jax.basics.residue import POSITIVE
+from ..basics.intervals import CONFIDENCE
+from ..basics.residue import POSITIVE
+from .findings import ERROR_RATE
+from .tables import DEAD_FAIL_TOLERANCE
+from .trends import REVERSAL_P, REVERSALS
+from .wander import RHOS
 
 DEFINITIONS: dict[str, str] = {
     "group": (

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rvpo_jax.basics import intervals
-from rvpo_jax.basics.intervals import CONFIDENCE, wilson_interval
+from ..basics import intervals
+from ..basics.intervals import CONFIDENCE, wilson_interval
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rvpo_jax.basics.refusals import Refusal
+from ..basics.refusals import Refusal
 
 _CONDITION = re.compile(
     r"\s*(?P<quantity>[a-z_]+)\s*(?:\[(?P<inside>[^\]]*)\])?\s*(?P<sign><=|>=|<|>)\s*(?P<limit>\S+)\s*"

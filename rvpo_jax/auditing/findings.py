@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rvpo_jax.auditing.estimates import holm
-from rvpo_jax.auditing.phrases import names, plural
-from rvpo_jax.auditing.sentences import write_sentences
+from .estimates import holm
+from .phrases import names, plural
+from .sentences import write_sentences
 
 ERROR_RATE = 0.01
 LOOKED_FOR = {

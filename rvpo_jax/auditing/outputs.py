@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rvpo_jax.basics.refusals import Refusal
-from rvpo_jax.basics.text import printable
+from ..basics.refusals import Refusal
+from ..basics.text import printable
 
 FILES = ("audit.json", "audit.html")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from rvpo_jax.auditing.estimates import mean
-from rvpo_jax.auditing.replay import Replay
-from rvpo_jax.auditing.rules import LOGGED
+from .estimates import mean
+from .replay import Replay
+from .rules import LOGGED
 
 
 def payer_table(played: Replay, channels: list[int]) -> list[dict[str, Any]]:

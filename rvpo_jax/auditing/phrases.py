@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rvpo_jax.basics.intervals import percent
+from ..basics.intervals import percent
 
 
 def names(items: Sequence[str]) -> str:

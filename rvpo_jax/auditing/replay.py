@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from rvpo_jax.auditing.read import RewardLog
-from rvpo_jax.auditing.rules import LOGGED, Rule
-from rvpo_jax.basics.residue import POSITIVE
+from ..basics.residue import POSITIVE
+from .read import RewardLog
+from .rules import LOGGED, Rule
 
 BLOCK_ROWS = 32768
 BLOCK_PAIRS = 2**23  # completions times pairs of channels that are looked at together
@@ -122,7 +122,7 @@ def _judge(
     log: RewardLog, pass_at: np.ndarray, rules: Sequence[Rule], risk_coef: float
 ) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray]]:
     """Block by block: values of the rows, status of the groups, totals between channels."""
-    from rvpo_jax.method.counterfactual import judge_groups
+    from ..method.counterfactual import judge_groups
 
     num, num_channels = log.rewards.shape
     rows: dict[str, np.ndarray] = {
@@ -153,7 +153,7 @@ def _by_batch(log: RewardLog, usable: np.ndarray, batch: np.ndarray, rule: Rule)
     Groups are padded to the largest of the log, and steps to the most groups, so that there is one
     compilation; completions that training would not use are absent.
     """
-    from rvpo_jax.method.counterfactual import advantages_of_batch
+    from ..method.counterfactual import advantages_of_batch
 
     advantages = np.full(len(batch), np.nan, np.float32)
     width = int(np.bincount(log.group).max())
@@ -225,7 +225,7 @@ def whitening_statistics(
 
 def _gaps(played: Replay, num_groups: int) -> dict[str, np.ndarray]:
     """The failure gap of every rule in every group."""
-    from rvpo_jax.method.counterfactual import failure_gaps
+    from ..method.counterfactual import failure_gaps
 
     names = tuple(played.advantages)
     stacked = np.stack([played.advantages[name] for name in names])

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rvpo_jax.auditing import cases, compare, findings, tables, trends
-from rvpo_jax.auditing.checks import run_checks
-from rvpo_jax.auditing.definitions import definition_rows
-from rvpo_jax.auditing.payers import payer_table
-from rvpo_jax.auditing.read import ReadOptions, RewardLog, read_log
-from rvpo_jax.auditing.replay import Replay, replay
-from rvpo_jax.auditing.rules import base_rules, parse_rule
-from rvpo_jax.basics.files import to_json, write_text
-from rvpo_jax.basics.refusals import Refusal
+from ..basics.files import to_json, write_text
+from ..basics.refusals import Refusal
+from . import cases, compare, findings, tables, trends
+from .checks import run_checks
+from .definitions import definition_rows
+from .payers import payer_table
+from .read import ReadOptions, RewardLog, read_log
+from .replay import Replay, replay
+from .rules import base_rules, parse_rule
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,13 +61,13 @@ class Audit:
 
         A notebook draws them after ``%matplotlib inline``.
         """
-        from rvpo_jax.auditing.page.plots import make_figures
+        from .page.plots import make_figures
 
         return make_figures(self.report)
 
     def to_html(self) -> str:
         """The self-contained page."""
-        from rvpo_jax.auditing.page.page import render_page
+        from .page.page import render_page
 
         return render_page(self.report)
 
@@ -179,7 +179,7 @@ def _report(
 
 
 def _tables(played: Replay, risk_coef: float) -> dict[str, Any]:
-    from rvpo_jax import __version__
+    from .. import __version__
 
     log, rules = played.log, played.rules
     in_use = rules[0].name

@@ -9,8 +9,8 @@ import math
 import re
 from typing import Any
 
-from rvpo_jax.basics.refusals import Refusal
-from rvpo_jax.config import AdvantageConfig
+from ..basics.refusals import Refusal
+from ..config import AdvantageConfig
 
 LOGGED = "logged"
 LOGGED_COLOR = "#888888"
@@ -115,7 +115,7 @@ def base_rules(risk_coef: float, has_logged: bool) -> tuple[Rule, ...]:
 
 
 def _methods() -> dict[str, Any]:
-    from rvpo_jax.method.aggregators import METHODS
+    from ..method.aggregators import METHODS
 
     return METHODS
 

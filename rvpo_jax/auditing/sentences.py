@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rvpo_jax.auditing.phrases import distance, label_of, names, plural, share_text
-from rvpo_jax.auditing.tables import DEAD_FAIL_TOLERANCE
-from rvpo_jax.auditing.trends import rising_and_falling
-from rvpo_jax.basics.intervals import percent
+from ..basics.intervals import percent
+from .phrases import distance, label_of, names, plural, share_text
+from .tables import DEAD_FAIL_TOLERANCE
+from .trends import rising_and_falling
 
 SILENT_SHARE = 0.5  # of the groups: so many without any difference are named
 SWAMPED = 0.9  # of the sum's variance: a channel with so much is named

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from rvpo_jax.auditing.estimates import mean, p_above, proportion, share_above
-from rvpo_jax.auditing.replay import Replay
+from .estimates import mean, p_above, proportion, share_above
+from .replay import Replay
 
 EDGES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 DEAD_FAIL_TOLERANCE = 0.2

@@ -9,8 +9,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from rvpo_jax.basics.intervals import percent
-from rvpo_jax.basics.text import printable
+from ..basics.intervals import percent
+from ..basics.text import printable
 
 STYLES = {
     "problem": "bold red",

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from rvpo_jax.auditing.estimates import Estimate, difference, holm, p_above, proportion
-from rvpo_jax.auditing.replay import Replay
-from rvpo_jax.auditing.wander import Wander, contrast_error, wander
-from rvpo_jax.basics.intervals import CONFIDENCE, wilson_interval
+from ..basics.intervals import CONFIDENCE, wilson_interval
+from .estimates import Estimate, difference, holm, p_above, proportion
+from .replay import Replay
+from .wander import Wander, contrast_error, wander
 
 MAX_WINDOWS = 60
 MIN_WINDOWS = 6  # a trend test of fewer points can hardly reject

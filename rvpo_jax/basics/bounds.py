@@ -17,8 +17,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from rvpo_jax.basics.refusals import Refusal
-from rvpo_jax.basics.text import printable
+from .refusals import Refusal
+from .text import printable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

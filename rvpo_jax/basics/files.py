@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rvpo_jax.basics.refusals import Failure
-from rvpo_jax.basics.text import printable
+from .refusals import Failure
+from .text import printable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from rvpo_jax.basics.bounds import (
+from .bounds import (
     Checked,
     field_rules,
     is_function,
@@ -13,8 +13,8 @@ from rvpo_jax.basics.bounds import (
     shown,
     takes_function,
 )
-from rvpo_jax.basics.refusals import Refusal
-from rvpo_jax.basics.text import printable
+from .refusals import Refusal
+from .text import printable
 
 
 def to_plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-from rvpo_jax.basics.text import printable
+from .text import printable
 
 _PACKAGE = str(Path(__file__).parent.parent)
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})

@@ -18,11 +18,11 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from rvpo_jax.auditing.page.plots import has_trajectory, make_figures
-from rvpo_jax.auditing.page.visible import marked
-from rvpo_jax.auditing.page.what_if import what_if_data
-from rvpo_jax.basics.files import jsonable
-from rvpo_jax.basics.text import printable
+from ...basics.files import jsonable
+from ...basics.text import printable
+from .plots import has_trajectory, make_figures
+from .visible import marked
+from .what_if import what_if_data
 
 # The badges: a sign, so that the level is not told by color alone.
 LEVELS = {"problem": "✕", "watch": "!", "ok": "✓", "no_alarm": "✓", "unclear": "?"}
@@ -102,13 +102,13 @@ def script_json(value: Any) -> Markup:
 
 
 def _file(name: str) -> str:
-    folder = importlib.resources.files("rvpo_jax.auditing.page") / "templates"
+    folder = importlib.resources.files(__package__) / "templates"
     return (folder / name).read_text(encoding="utf-8")
 
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rvpo_jax.auditing.page", "templates"),
+        loader=jinja2.PackageLoader(__package__, "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

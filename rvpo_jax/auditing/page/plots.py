@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from rvpo_jax.basics.palette import COLORS
-from rvpo_jax.basics.residue import POSITIVE
-from rvpo_jax.basics.text import escape_character, printable
+from ...basics.palette import COLORS
+from ...basics.residue import POSITIVE
+from ...basics.text import escape_character, printable
 
 # Background and ink of the cards of the page: a figure is readable on whatever it is put.
 INKS = {False: ("#ffffff", "#1b2027", "#d9dee5"), True: ("#161b22", "#e6eaf0", "#343c47")}

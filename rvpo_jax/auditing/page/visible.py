@@ -4,7 +4,7 @@ import itertools
 
 from markupsafe import Markup, escape
 
-from rvpo_jax.basics.text import escape_character, is_hidden
+from ...basics.text import escape_character, is_hidden
 
 
 def marked(text: object, *, keep: str = "") -> Markup:

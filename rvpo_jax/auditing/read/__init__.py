@@ -3,7 +3,7 @@
 ``read_log(source)`` reads the numbers of a file, a folder or a table; texts stay on disk.
 """
 
-from rvpo_jax.auditing.read.assemble import read_log
-from rvpo_jax.auditing.read.log import Note, ReadOptions, RewardLog
+from .assemble import read_log
+from .log import Note, ReadOptions, RewardLog
 
 __all__ = ["Note", "ReadOptions", "RewardLog", "read_log"]

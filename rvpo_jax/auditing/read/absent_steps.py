@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from rvpo_jax.auditing.read.log import Note
-from rvpo_jax.basics.gaps import MAX_STEPS, absent, regular_steps, spans
+from ...basics.gaps import MAX_STEPS, absent, regular_steps, spans
+from .log import Note
 
 
 def absent_step_notes(step: np.ndarray | None, source: Any, is_own: bool) -> list[Note]:

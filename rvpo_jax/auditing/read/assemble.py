@@ -6,18 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from rvpo_jax.auditing.read.absent_steps import absent_step_notes
-from rvpo_jax.auditing.read.channels import make_channels
-from rvpo_jax.auditing.read.directions import turn_channels
-from rvpo_jax.auditing.read.files import Found, find_parts, step_in_name
-from rvpo_jax.auditing.read.formats import (
+from ...basics.refusals import Refusal
+from .absent_steps import absent_step_notes
+from .channels import make_channels
+from .directions import turn_channels
+from .files import Found, find_parts, step_in_name
+from .formats import (
     Layout,
     check_columns,
     detect,
     make_layout,
     prepare_nemo,
 )
-from rvpo_jax.auditing.read.groups import (
+from .groups import (
     Groups,
     constant_in_groups,
     duplicate_notes,
@@ -25,13 +26,12 @@ from rvpo_jax.auditing.read.groups import (
     group_by_size,
     group_notes,
 )
-from rvpo_jax.auditing.read.json_files import JsonPart
-from rvpo_jax.auditing.read.log import Note, ReadOptions, RewardLog, Tally, listing, shown
-from rvpo_jax.auditing.read.own_run import declared_fields, metadata_of, run_of
-from rvpo_jax.auditing.read.parts import NESTED, Kind, Part
-from rvpo_jax.auditing.read.store import Store
-from rvpo_jax.auditing.read.texts import to_text
-from rvpo_jax.basics.refusals import Refusal
+from .json_files import JsonPart
+from .log import Note, ReadOptions, RewardLog, Tally, listing, shown
+from .own_run import declared_fields, metadata_of, run_of
+from .parts import NESTED, Kind, Part
+from .store import Store
+from .texts import to_text
 
 # Rows without a step are left out while they are fewer than this share; else all steps are.
 MAX_BAD_STEPS = 0.1

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from rvpo_jax.auditing.read.log import Note, ReadOptions, listing, shown
-from rvpo_jax.auditing.read.marks import Guess, guess_mark
-from rvpo_jax.basics.refusals import Refusal
-from rvpo_jax.config import Channel
+from ...basics.refusals import Refusal
+from ...config import Channel
+from .log import Note, ReadOptions, listing, shown
+from .marks import Guess, guess_mark
 
 
 def make_channels(

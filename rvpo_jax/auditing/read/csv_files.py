@@ -8,9 +8,9 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rvpo_jax.auditing.read.log import Tally, shown
-from rvpo_jax.auditing.read.parts import Chunk, Kind, Row, rows_to_chunk
-from rvpo_jax.auditing.read.streams import (
+from .log import Tally, shown
+from .parts import Chunk, Kind, Row, rows_to_chunk
+from .streams import (
     MAX_LINE_BYTES,
     READ_ERRORS,
     Located,

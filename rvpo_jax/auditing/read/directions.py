@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from rvpo_jax.auditing.read.log import Note, ReadOptions, listing, shown
-from rvpo_jax.basics.refusals import Refusal
+from ...basics.refusals import Refusal
+from .log import Note, ReadOptions, listing, shown
 
 # Names of what one wants little of; asked about where the user did not say.
 LESS = re.compile(

@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rvpo_jax.auditing.read.csv_files import CsvPart
-from rvpo_jax.auditing.read.frames import open_frame
-from rvpo_jax.auditing.read.json_files import JsonPart
-from rvpo_jax.auditing.read.log import Note, Tally, listing, shown
-from rvpo_jax.auditing.read.parts import Part
-from rvpo_jax.auditing.read.tables import ARROW_ERRORS, ParquetPart, TablePart
-from rvpo_jax.basics.refusals import Refusal
-from rvpo_jax.basics.rollout_format import FOLDER
+from ...basics.refusals import Refusal
+from ...basics.rollout_format import FOLDER
+from .csv_files import CsvPart
+from .frames import open_frame
+from .json_files import JsonPart
+from .log import Note, Tally, listing, shown
+from .parts import Part
+from .tables import ARROW_ERRORS, ParquetPart, TablePart
 
 KINDS = {
     ".parquet": "Parquet",

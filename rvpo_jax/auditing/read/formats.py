@@ -17,10 +17,10 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from rvpo_jax.auditing.read.log import ReadOptions, listing, shown
-from rvpo_jax.auditing.read.parts import NESTED, Kind, Row, flatten
-from rvpo_jax.basics.refusals import Refusal
-from rvpo_jax.basics.rollout_format import column_of
+from ...basics.refusals import Refusal
+from ...basics.rollout_format import column_of
+from .log import ReadOptions, listing, shown
+from .parts import NESTED, Kind, Row, flatten
 
 # Role -> names of its column, the preferred one first.
 PROMPTS = ("prompt", "prompts", "question", "input", "query", "instruction")

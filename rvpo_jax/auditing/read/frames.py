@@ -5,10 +5,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from rvpo_jax.auditing.read.log import Tally, shown
-from rvpo_jax.auditing.read.parts import CHUNK_ROWS, Chunk, Kind, Part, Row, flatten, rows_to_chunk
-from rvpo_jax.auditing.read.tables import TablePart
-from rvpo_jax.basics.refusals import Refusal
+from ...basics.refusals import Refusal
+from .log import Tally, shown
+from .parts import CHUNK_ROWS, Chunk, Kind, Part, Row, flatten, rows_to_chunk
+from .tables import TablePart
 
 
 class ListsPart:

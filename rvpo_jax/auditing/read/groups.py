@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from rvpo_jax.auditing.read.log import Note
+from .log import Note
 
 Key = tuple[np.ndarray, np.ndarray]  # [N] int64 codes, [N] bool present
 

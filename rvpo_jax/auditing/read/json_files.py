@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rvpo_jax.auditing.read.log import Tally, shown
-from rvpo_jax.auditing.read.parts import Chunk, Kind, Row, flatten, rows_to_chunk
-from rvpo_jax.auditing.read.streams import (
+from .log import Tally, shown
+from .parts import Chunk, Kind, Row, flatten, rows_to_chunk
+from .streams import (
     MAX_LINE_BYTES,
     READ_ERRORS,
     Located,
     in_chunks,
     open_bytes,
 )
-from rvpo_jax.auditing.read.values import MAX_NUMBER_CHARS
+from .values import MAX_NUMBER_CHARS
 
 
 def _parse_int(digits: str) -> float | int:

@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from rvpo_jax.basics.refusals import Refusal
-from rvpo_jax.basics.text import printable
-from rvpo_jax.config import Channel
+from ...basics.refusals import Refusal
+from ...basics.text import printable
+from ...config import Channel
 
 Format = Literal["auto", "rvpo", "trl", "verl", "tunix", "nemo", "columns"]
 FORMATS = ("auto", "rvpo", "trl", "verl", "tunix", "nemo", "columns")

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rvpo_jax.auditing.read.directions import turned
-from rvpo_jax.auditing.read.log import Note, ReadOptions
-from rvpo_jax.auditing.read.parts import Part
-from rvpo_jax.auditing.read.tables import ParquetPart, TablePart
+from .directions import turned
+from .log import Note, ReadOptions
+from .parts import Part
+from .tables import ParquetPart, TablePart
 
 
 def metadata_of(parts: tuple[Part, ...]) -> list[dict[str, Any]]:

@@ -6,8 +6,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from rvpo_jax.auditing.read.log import Tally
-from rvpo_jax.auditing.read.values import Column
+from .log import Tally
+from .values import Column
 
 # What the type of a column promises: numbers, texts (verdicts perhaps), neither, or nothing until
 # it is read.

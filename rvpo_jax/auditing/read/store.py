@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from rvpo_jax.auditing.read.formats import Layout
-from rvpo_jax.auditing.read.log import Note, count_notes, listing
-from rvpo_jax.auditing.read.parts import Chunk, Kind
-from rvpo_jax.auditing.read.values import to_advantages, to_codes, to_float32, to_numbers, to_steps
+from .formats import Layout
+from .log import Note, count_notes, listing
+from .parts import Chunk, Kind
+from .values import to_advantages, to_codes, to_float32, to_numbers, to_steps
 
 KEYS = ("group", "prompt", "prompt_key", "completion")
 MAX_CANDIDATES = 256

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from rvpo_jax.auditing.read.parts import Row
+from .parts import Row
 
 MAX_LINE_BYTES = 64 << 20
 CHUNK_ROWS = 8_192

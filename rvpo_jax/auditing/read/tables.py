@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from rvpo_jax.auditing.read.log import Tally, shown
-from rvpo_jax.auditing.read.parts import CHUNK_ROWS, NESTED, Chunk, Kind, Row
-from rvpo_jax.auditing.read.values import is_number_type, is_text_type, to_list
-from rvpo_jax.basics.checksums import CHECKSUM_KEY, header_checksum
-from rvpo_jax.basics.rollout_format import METADATA_KEY
+from ...basics.checksums import CHECKSUM_KEY, header_checksum
+from ...basics.rollout_format import METADATA_KEY
+from .log import Tally, shown
+from .parts import CHUNK_ROWS, NESTED, Chunk, Kind, Row
+from .values import is_number_type, is_text_type, to_list
 
 ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError)
 

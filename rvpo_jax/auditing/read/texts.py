@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rvpo_jax.auditing.read.values import canonical
+from .values import canonical
 
 
 def to_text(value: Any) -> str | None:
