@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from rvpo_jax.basics.version import __version__
+
 if TYPE_CHECKING:
     from rvpo_jax.auditing import Audit
     from rvpo_jax.config import AdvantageConfig, Channel, Config, LossConfig
@@ -10,8 +12,6 @@ if TYPE_CHECKING:
     from rvpo_jax.method.step import init_state, make_train_step
     from rvpo_jax.rewards import reward_channel
     from rvpo_jax.types import Advantages, Batch
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AdvantageConfig",

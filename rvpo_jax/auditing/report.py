@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..basics.files import to_json, write_text
 from ..basics.refusals import Refusal
+from ..basics.version import __version__
 from . import cases, compare, findings, tables, trends
 from .checks import run_checks
 from .definitions import definition_rows
@@ -179,8 +180,6 @@ def _report(
 
 
 def _tables(played: Replay, risk_coef: float) -> dict[str, Any]:
-    from .. import __version__
-
     log, rules = played.log, played.rules
     in_use = rules[0].name
     followed = [in_use, *(rule.name for rule in rules if rule.name != in_use)]

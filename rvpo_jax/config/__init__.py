@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from rvpo_jax.basics.bounds import Bound, Checked
+from rvpo_jax.basics.channel import Channel
 from rvpo_jax.basics.plain import from_plain, to_plain
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config.bounds import Positive
 from rvpo_jax.config.method import (
     PRESETS,
     AdvantageConfig,
-    Channel,
     LossConfig,
     OptimConfig,
     RiskScheduleConfig,

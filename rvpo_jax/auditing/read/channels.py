@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ...basics.channel import Channel
 from ...basics.refusals import Refusal
-from ...config import Channel
 from .log import Note, ReadOptions, listing, shown
 from .marks import Guess, guess_mark
 

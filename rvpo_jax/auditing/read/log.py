@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 
+from ...basics.channel import Channel
 from ...basics.refusals import Refusal
 from ...basics.text import printable
-from ...config import Channel
 
 Format = Literal["auto", "rvpo", "trl", "verl", "tunix", "nemo", "columns"]
 FORMATS = ("auto", "rvpo", "trl", "verl", "tunix", "nemo", "columns")
