@@ -75,5 +75,6 @@ def audit(source: Any, other: Any = None, **options: Any) -> "Audit":
     """
     # Only here: `import rvpo_jax` must not load what files and reports need.
     from rvpo_jax.auditing import audit_with
+    from rvpo_jax.what_if import further_rules
 
-    return audit_with(source, other, **options)
+    return audit_with(source, other, further_rules, **options)

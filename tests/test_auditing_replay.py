@@ -9,6 +9,7 @@ from planted import CHANNELS, make_log
 
 from rvpo_jax.auditing import cases, replay, rules, tables
 from rvpo_jax.method.diagnostics import POSITIVE
+from rvpo_jax.what_if import further_rules
 
 RULES = (*rules.base_rules(1.0, False), rules.parse_rule("variance:k=2"))
 METHODS = {
@@ -68,7 +69,7 @@ def test_every_rule_is_that_of_the_oracle_on_ragged_groups(method):
 def test_the_size_of_a_block_and_the_order_of_the_rows_change_nothing(monkeypatch):
     log = ragged_log()
     whole = replay.replay(log, RULES, 1.0)
-    monkeypatch.setattr(replay, "BLOCK_ROWS", 16)
+    monkeypatch.setattr(replay, "BLOCK_VALUES", 64)
     order = np.random.default_rng(1).permutation(len(log.rewards))
     moved = dataclasses.replace(
         log,
@@ -219,7 +220,7 @@ def test_a_rule_that_is_none_is_refused_with_the_names(text):
 @pytest.mark.parametrize("text", ["rvpo_level", "rvpo_level:k=2"])
 def test_the_rule_that_needs_ranges_is_refused_with_the_reason(text):
     with pytest.raises(ValueError, match="rvpo_level cannot be replayed: it needs the range"):
-        rules.parse_rule(text)
+        rules.parse_rule(text, further_rules)
 
 
 def test_rules_are_named_by_what_they_compute():

@@ -1,12 +1,14 @@
-"""The rules of an audit come from the records of the methods; a new method needs nothing here."""
+"""Further rules of an audit come from the records of the methods; a new one needs nothing here."""
+
+import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_auditing_replay import expected_advantages, ragged_log
+from test_auditing_replay import ragged_log
 
-from rvpo_jax import AdvantageConfig, compute_advantages
-from rvpo_jax.auditing import replay, rules
+from rvpo_jax import AdvantageConfig, compute_advantages, what_if
+from rvpo_jax.auditing import Formula, replay, rules
 from rvpo_jax.basics.residue import POSITIVE
 from rvpo_jax.method.aggregators import METHODS
 from rvpo_jax.method.rules import Method, Rule, RuleOutput
@@ -31,7 +33,7 @@ REPLAYABLE = [name for name, record in METHODS.items() if "levels" not in record
 
 @pytest.mark.parametrize("method", REPLAYABLE)
 def test_every_named_method_can_be_replayed_under_its_own_label(method):
-    rule = rules.parse_rule(method)
+    rule = rules.parse_rule(method, what_if.further_rules)
     assert rule.label.startswith(METHODS[method].label)
     assert rule.color == METHODS[method].color
     played = replay.replay(ragged_log(), [rule], 1.0)
@@ -44,14 +46,14 @@ def test_every_named_method_can_be_replayed_under_its_own_label(method):
 def test_a_new_method_is_known_by_its_record_alone(monkeypatch):
     new = record(label="median", color="#123456", reads=("risk_coef",), pointwise=False)
     monkeypatch.setitem(METHODS, "median", new)
-    rule = rules.parse_rule("median:k=3")
+    rule = rules.parse_rule("median:k=3", what_if.further_rules)
     assert (rule.name, rule.label, rule.color) == ("median:k=3", "median, k = 3", "#123456")
     assert rule.risk_coef == 3.0
-    assert rule.whitened and not rule.by_group
+    assert rule.whitened
     played = replay.replay(ragged_log(), [rule], 1.0)
     np.testing.assert_array_equal(np.isfinite(played.advantages[rule.name]), played.usable)
     with pytest.raises(ValueError, match="median.*with :k=NUMBER after .*median"):
-        rules.parse_rule("unheard of")
+        rules.parse_rule("unheard of", what_if.further_rules)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_a_new_method_is_known_by_its_record_alone(monkeypatch):
 def test_a_method_that_a_log_cannot_feed_is_refused_with_the_reason(monkeypatch, fields, reason):
     monkeypatch.setitem(METHODS, "new", record(**fields))
     with pytest.raises(ValueError, match=f"new cannot be replayed: .*{reason}"):
-        rules.parse_rule("new")
+        rules.parse_rule("new", what_if.further_rules)
 
 
 @pytest.mark.parametrize("text", ["gdpo:k=2", "variance:k=inf", "rvpo:k=-1", "rvpo:k=e", "rvpo:"])
@@ -73,9 +75,10 @@ def test_a_coefficient_that_a_method_cannot_have_is_refused(text):
         rules.parse_rule(text)
 
 
-def test_k_of_the_variance_penalty_is_twice_beta():
-    assert rules.parse_rule("variance:k=3").config().variance_coef == 1.5
-    assert rules.parse_rule("variance").config().variance_coef == 0.5
+def from_elsewhere(method):
+    """A rule that is none of the named ones."""
+    record = Formula(label="new", color="#123456", advantages=what_if.advantages_under(method))
+    return rules.Rule(name="new", label="new", method="new", formula=record)
 
 
 def far_from_the_batch(scores, *, where):
@@ -87,8 +90,8 @@ def far_from_the_batch(scores, *, where):
 
 def test_a_rule_that_looks_at_the_batch_sees_the_steps_as_training_did():
     log = ragged_log()
-    far = rules.Rule(name="far", label="far", method=far_from_the_batch, by_group=False)
-    ours = replay.replay(log, [far], 1.0).advantages["far"]
+    far = from_elsewhere(far_from_the_batch)
+    ours = replay.replay(log, [far], 1.0).advantages["new"]
     for step in np.unique(log.step):
         groups = [np.flatnonzero(log.group == g) for g in np.unique(log.group[log.step == step])]
         groups = [rows for rows in groups if len(rows) > 1]
@@ -104,8 +107,10 @@ def test_a_rule_that_looks_at_the_batch_sees_the_steps_as_training_did():
             np.testing.assert_allclose(ours[rows], expected, atol=1e-5)
 
 
-def test_step_by_step_a_rule_of_groups_is_what_it_is_group_by_group():
+@pytest.mark.parametrize("text", ["gdpo", "rvpo:k=2", "variance:k=2", "grpo", "rvpo:k=inf"])
+def test_what_rvpo_jax_hands_in_is_what_the_formula_says(text):
     log = ragged_log()
-    rule = rules.Rule(name="gdpo", label="mean", method="gdpo", by_group=False)
-    ours = replay.replay(log, [rule], 1.0).advantages["gdpo"]
-    np.testing.assert_allclose(ours, expected_advantages(log, "gdpo"), atol=2e-5)
+    own = rules.parse_rule(text)
+    handed_in = dataclasses.replace(own, formula=what_if.further_rules()[own.method])
+    ours, theirs = (replay.replay(log, [rule], 1.0).advantages for rule in (own, handed_in))
+    np.testing.assert_allclose(ours[own.name], theirs[own.name], atol=2e-5)

@@ -524,7 +524,7 @@ def audit(capsys, *args):
 def test_an_audit_without_a_log_says_what_it_takes(capsys):
     code, text = run(capsys, "audit")
     assert code == 2
-    assert "rvpo audit takes one or two logs, got 0." in text
+    assert "an audit takes one or two logs, got 0." in text
 
 
 def test_out_that_is_a_file_is_refused_before_the_log_is_read(capsys, tmp_path):

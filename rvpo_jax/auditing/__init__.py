@@ -1,11 +1,13 @@
 """The audit: what the average of several rewards hides, in a log of any trainer.
 
 This is the room's one door: nothing outside imports a module behind it. ``audit`` reads a log and
-returns an ``Audit``. The quantities are defined in ``rvpo_jax.method.diagnostics`` and in words in
-``definitions``; ``findings`` says when there is an alarm. Importing it loads neither JAX nor SciPy.
+returns an ``Audit``. The quantities are defined in ``judge`` and in words in ``definitions``;
+``findings`` says when there is an alarm. The folder needs no JAX, and with ``basics`` it is also
+the package ``rvpo_audit``.
 """
 
 from .fail_on import check_condition
+from .formulas import Formula
 from .outputs import audit_folder, source_id
 from .read import Note, ReadOptions, RewardLog, read_log
 from .report import Audit, audit, audit_with
@@ -13,6 +15,7 @@ from .terminal import show_audit
 
 __all__ = [
     "Audit",
+    "Formula",
     "Note",
     "ReadOptions",
     "RewardLog",

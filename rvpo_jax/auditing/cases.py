@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .replay import BLOCK_ROWS, Replay, whitening_statistics
+from .formulas import soft_minimum
+from .replay import BLOCK_VALUES, Replay, whitening_statistics
 from .rules import Rule
 from .tables import judged_channels, number
 
@@ -170,16 +171,11 @@ def _grid_entry(mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
 
 def _aggregates(played: Replay, rows: np.ndarray) -> Iterator[np.ndarray]:
     """``[n]`` soft minima of the rows for each k of the grid."""
-    from ..method.counterfactual import soft_minima
-
-    height = min(BLOCK_ROWS, len(rows))
+    height = max(BLOCK_VALUES // played.scores.shape[1], 1)
+    blocks = [rows[start : start + height] for start in range(0, len(rows), height)]
     for k in K_GRID:
-        parts = []
-        for start in range(0, len(rows), height):
-            block = np.resize(rows[start : start + height], height)  # one shape, one compilation
-            value = soft_minima(played.scores[block], played.where[block], k)
-            parts.append(value[: len(rows) - start])
-        yield np.concatenate(parts).astype(np.float64)
+        parts = [soft_minimum(played.scores[block], played.where[block], k) for block in blocks]
+        yield np.concatenate(parts)
 
 
 def scatter_rows(played: Replay, rule: str, num: int) -> np.ndarray:

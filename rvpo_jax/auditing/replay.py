@@ -1,22 +1,23 @@
 """What every rule would have done with the rewards of a log.
 
-Groups of a log differ in size, and a log can be long: groups are padded to the next power of two
-and go through one compiled function block by block. JAX is loaded when a log is replayed, not
-when this module is imported. ``N`` completions, ``B`` groups of a block, ``G`` completions of a
-group, ``M`` channels, ``R`` rules.
+Groups of a log differ in size, and a log can be long: groups of similar size are padded to the
+largest of them and judged block by block. ``N`` completions, ``B`` groups of a block, ``G``
+completions of a group, ``M`` channels, ``R`` rules.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ..basics.residue import POSITIVE
+from .formulas import Groups
+from .judge import failure_gaps, judge_groups
 from .read import RewardLog
 from .rules import LOGGED, Rule
 
-BLOCK_ROWS = 32768
-BLOCK_PAIRS = 2**23  # completions times pairs of channels that are looked at together
+BLOCK_VALUES = 2**18  # rewards that are looked at together
 WHITEN_EPS = 1e-6  # AdvantageConfig.whiten_eps, added to the standard deviation
 # What a replay keeps of each completion: of each channel, and one number.
 OF_CHANNELS = ("scores", "weights", "sum_weights", "minima")
@@ -86,80 +87,84 @@ def replay(log: RewardLog, rules: Sequence[Rule], risk_coef: float) -> Replay:
     if log.step is not None:
         batch = np.unique(log.step, return_inverse=True)[1].astype(np.int64)
     usable = where.any(-1) & (np.bincount(log.group, minlength=num_groups)[log.group] > 1)
-    formulas = [rule for rule in rules if rule.method is not None]
-    by_group = [rule for rule in formulas if rule.by_group]
-    rows, status, agreement = _judge(log, pass_at, by_group, risk_coef)
+    rows, status, agreement = _judge(log, pass_at, rules, risk_coef)
     advantages = {}
-    for rule in formulas:
-        if rule.by_group:
+    for rule in rules:
+        if f"rule {rule.name}" in rows:
             aggregate = rows.pop(f"rule {rule.name}")
             advantages[rule.name] = _whitened(aggregate, usable, batch, rule)
-        else:
+        elif rule.formula is not None:
             advantages[rule.name] = _by_batch(log, usable, batch, rule)
     if log.advantage is not None and any(rule.name == LOGGED for rule in rules):
         # A trainer's 0 for a group of one is no decision of its rule.
         advantages[LOGGED] = np.where(usable, log.advantage, np.nan).astype(np.float32)
     quantities = {name: rows.pop(name) for name in QUANTITIES}
-    replayed = Replay(
+    met = where & (log.rewards >= pass_at)
+    return Replay(
         log=log,
         rules=tuple(rules),
         pass_at=pass_at,
         where=where,
-        met=where & (log.rewards >= pass_at),
+        met=met,
         batch=batch,
         usable=usable,
         quantities=quantities,
         status=status,
         advantages=advantages,
-        gaps={},
+        gaps=failure_gaps(advantages, met, where, log.group),
         agreement=agreement,
         **rows,
     )
-    return dataclasses.replace(replayed, gaps=_gaps(replayed, num_groups))
 
 
 def _judge(
     log: RewardLog, pass_at: np.ndarray, rules: Sequence[Rule], risk_coef: float
 ) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray]]:
     """Block by block: values of the rows, status of the groups, totals between channels."""
-    from ..method.counterfactual import judge_groups
-
     num, num_channels = log.rewards.shape
     rows: dict[str, np.ndarray] = {
         name: np.zeros((num, num_channels), np.float32) for name in OF_CHANNELS
     }
-    names = (*QUANTITIES, *(f"rule {rule.name}" for rule in rules))
+    aggregates = {
+        rule.name: functools.partial(_aggregate, rule=rule)
+        for rule in rules
+        if rule.formula is not None and rule.formula.aggregate is not None
+    }
+    names = (*QUANTITIES, *(f"rule {name}" for name in aggregates))
     rows |= {name: np.zeros(num, np.float32) for name in names}
     status = np.zeros((int(log.group.max()) + 1, num_channels), np.int8)
     agreement = {
         name: np.zeros((num_channels, num_channels)) for name in ("opposite", "both", "products")
     }
-    configs = {rule.name: rule.config() for rule in rules}
     for index, groups in _blocks(log.group, num_channels):
         inside = index >= 0
         rewards = np.where(inside[..., None], log.rewards[index], np.nan)
-        block = judge_groups(rewards, pass_at, configs, risk_coef)
+        block = judge_groups(rewards, pass_at, aggregates, risk_coef)
         for name, values in rows.items():
             values[index[inside]] = block[name][inside]
-        status[groups] = block["status"][: len(groups)]
+        status[groups] = block["status"]
         for name, total in agreement.items():
             total += block[name]
     return rows, status, agreement
 
 
+def _aggregate(groups: Groups, rule: Rule) -> np.ndarray:
+    """``[B, G]`` before whitening."""
+    assert rule.formula is not None and rule.formula.aggregate is not None
+    return rule.formula.aggregate(groups, 1.0 if rule.risk_coef is None else rule.risk_coef, None)
+
+
 def _by_batch(log: RewardLog, usable: np.ndarray, batch: np.ndarray, rule: Rule) -> np.ndarray:
-    """``[N]`` advantages of a rule that looks beyond a group: one step at a time, as in training.
+    """``[N]`` advantages of a rule from elsewhere: one step at a time, as in training.
 
-    Groups are padded to the largest of the log, and steps to the most groups, so that there is one
-    compilation; completions that training would not use are absent.
+    Groups are padded to the largest of the log, and steps to the most groups, for a rule that is
+    compiled for each shape; completions that training would not use are absent.
     """
-    from ..method.counterfactual import advantages_of_batch
-
+    assert rule.formula is not None and rule.formula.advantages is not None
     advantages = np.full(len(batch), np.nan, np.float32)
     width = int(np.bincount(log.group).max())
     # A group belongs to one step.
     height = int(np.bincount(np.unique(np.stack([batch, log.group]), axis=1)[0]).max())
-    config = rule.config(whiten=True)
     for number in range(int(batch.max()) + 1):
         rows = np.flatnonzero((batch == number) & usable)
         if len(rows):
@@ -169,7 +174,7 @@ def _by_batch(log: RewardLog, usable: np.ndarray, batch: np.ndarray, rule: Rule)
             place = np.arange(len(rows)) - np.searchsorted(group, group)
             rewards = np.full((height, width, log.rewards.shape[1]), np.nan, np.float32)
             rewards[group, place] = log.rewards[rows]
-            advantages[rows] = advantages_of_batch(rewards, config)[group, place]
+            advantages[rows] = rule.formula.advantages(rewards, rule.risk_coef)[group, place]
     return advantages
 
 
@@ -181,16 +186,12 @@ def _blocks(group: np.ndarray, num_channels: int) -> Iterator[tuple[np.ndarray, 
     padded = 2 ** np.ceil(np.log2(np.maximum(sizes, 2))).astype(int)
     for width in np.unique(padded):
         members = np.flatnonzero(padded == width)
-        # One shape per width: the last block is filled up with empty groups.
-        rows = min(BLOCK_ROWS, BLOCK_PAIRS // num_channels**2)
-        height = min(max(rows // width, 1), 2 ** int(np.ceil(np.log2(len(members)))))
+        height = max(BLOCK_VALUES // num_channels // width, 1)
         for first in range(0, len(members), height):
             groups = members[first : first + height]
-            place = np.arange(width)
-            index = np.full((height, width), -1)
-            inside = place < sizes[groups, None]
-            index[: len(groups)][inside] = order[(starts[groups, None] + place)[inside]]
-            yield index, groups
+            place = np.arange(sizes[groups].max())
+            index = np.where(place < sizes[groups, None], starts[groups, None] + place, -1)
+            yield np.where(index < 0, -1, order[index]), groups
 
 
 def _whitened(values: np.ndarray, usable: np.ndarray, batch: np.ndarray, rule: Rule) -> np.ndarray:
@@ -221,25 +222,6 @@ def whitening_statistics(
     mean = np.bincount(batch, np.where(usable, values, 0.0), size) / np.maximum(count, 1)
     squares = np.bincount(batch, weight * (np.where(usable, values, 0.0) - mean[batch]) ** 2, size)
     return mean, np.sqrt(squares / np.maximum(count - 1, 1))
-
-
-def _gaps(played: Replay, num_groups: int) -> dict[str, np.ndarray]:
-    """The failure gap of every rule in every group."""
-    from ..method.counterfactual import failure_gaps
-
-    names = tuple(played.advantages)
-    stacked = np.stack([played.advantages[name] for name in names])
-    gaps = np.full((len(names), num_groups, len(played.pass_at)), np.nan, np.float32)
-    for index, groups in _blocks(played.log.group, len(played.pass_at)):
-        inside = index >= 0
-        advantages = np.where(inside, stacked[:, index], np.nan)
-        # A rule that is silent about some completions, as a log may be, is judged on the others.
-        known = np.all(np.isfinite(advantages), axis=0)
-        where = played.where[index] & known[..., None]
-        rewards = np.where(where, played.log.rewards[index], 0.0)
-        block = failure_gaps(np.where(known, advantages, 0.0), rewards, where, played.pass_at)
-        gaps[:, groups] = block[:, : len(groups)]
-    return dict(zip(names, gaps, strict=True))
 
 
 def _of_groups(values: np.ndarray, group: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from .definitions import definition_rows
 from .payers import payer_table
 from .read import ReadOptions, RewardLog, read_log
 from .replay import Replay, replay
-from .rules import base_rules, parse_rule
+from .rules import Further, Rule, base_rules, parse_rule
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,6 +108,7 @@ def audit(
     risk_coef: float | None = None,
     what_if: Sequence[str] = (),
     redact: bool = False,
+    further: Further | None = None,
 ) -> Audit:
     """Shows what the average of several rewards hides in a log of any trainer.
 
@@ -119,6 +120,7 @@ def audit(
       risk_coef: k of the soft minimum, 1/score; None: that of the run, else 1.
       what_if: further rules, for example ``("rvpo:k=2",)``.
       redact: leave all texts out of the report.
+      further: loads the records of rules in ``what_if`` that are not in ``formulas``.
 
     Returns:
       The audit; of ``other``, compared with ``source``, where it is given.
@@ -127,19 +129,23 @@ def audit(
       ValueError: on a source that cannot be read, or options that do not fit it.
     """
     options = ReadOptions() if options is None else options
-    report = _report(read_log(source, options), risk_coef, what_if, redact)
+    more = [parse_rule(name, further) for name in dict.fromkeys(what_if)]
+    report = _report(read_log(source, options), risk_coef, more, redact)
     if other is None:
         return Audit(report)
-    second = _report(read_log(other, options), risk_coef, what_if, redact)
+    second = _report(read_log(other, options), risk_coef, more, redact)
     return Audit(second | {"comparison": compare.compare(report, second)})
 
 
-def audit_with(source: Any, other: Any = None, **options: Any) -> Audit:
+def audit_with(
+    source: Any, other: Any = None, further: Further | None = None, /, **options: Any
+) -> Audit:
     """``audit`` with the fields of ``ReadOptions`` as plain keyword arguments.
 
     Args:
       source: see ``audit``.
       other: see ``audit``.
+      further: see ``audit``.
       **options: fields of ``ReadOptions`` and keyword arguments of ``audit``.
 
     Returns:
@@ -158,18 +164,16 @@ def audit_with(source: Any, other: Any = None, **options: Any) -> Audit:
         )
     reading = {name: value for name, value in options.items() if name in fields}
     rest = {name: value for name, value in options.items() if name in own}
-    return audit(source, other, options=ReadOptions(**reading), **rest)
+    return audit(source, other, options=ReadOptions(**reading), further=further, **rest)
 
 
 def _report(
-    log: RewardLog, risk_coef: float | None, what_if: Sequence[str], redact: bool
+    log: RewardLog, risk_coef: float | None, what_if: Sequence[Rule], redact: bool
 ) -> dict[str, Any]:
     if risk_coef is None:
         risk_coef = 1.0 if log.risk_coef is None else log.risk_coef
-    rules = base_rules(risk_coef, log.advantage is not None)
-    known = {rule.name for rule in rules}
-    more = (parse_rule(name) for name in dict.fromkeys(what_if))
-    rules = (*rules, *(rule for rule in more if rule.name not in known))
+    first = base_rules(risk_coef, log.advantage is not None)
+    rules = tuple({rule.name: rule for rule in (*first, *what_if)}.values())
     played = replay(log, rules, risk_coef)
     report = _tables(played, risk_coef)
     judged = [log.channels[index].name for index in tables.judged_channels(played)]
@@ -190,7 +194,7 @@ def _tables(played: Replay, risk_coef: float) -> dict[str, Any]:
         "counts": _counts(played),
         "rule_in_use": in_use,
         "risk_coef": risk_coef if risk_coef != float("inf") else "inf",
-        "rules": [dataclasses.asdict(rule) | {"risk_coef": _k(rule.risk_coef)} for rule in rules],
+        "rules": [rule.plain() for rule in rules],
         "channels": tables.channel_table(played),
         "joint_pass_rate": tables.joint_pass_rate(played),
         "quiet_failures": tables.quiet_failure_table(played),
@@ -226,10 +230,6 @@ def _counts(played: Replay) -> dict[str, int]:
         "steps": 0 if log.step is None else int(played.batch.max()) + 1,
         "channels": len(log.channels),
     }
-
-
-def _k(risk_coef: float | None) -> float | str | None:
-    return "inf" if risk_coef == float("inf") else risk_coef
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:

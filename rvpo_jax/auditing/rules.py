@@ -1,71 +1,62 @@
 """The rules that an audit compares: how several rewards become one advantage.
 
-What a rule is called, its color and what it reads stand in its record in ``METHODS``. That table
-is looked at when a rule is made, not when this module is imported: it needs JAX.
+What a rule is called, its color and what it computes stand in its record: those of ``formulas``,
+and of the further ones that a caller brings along.
 """
 
 import dataclasses
 import math
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..basics.refusals import Refusal
-from ..config import AdvantageConfig
+from .formulas import FORMULAS, Formula
 
 LOGGED = "logged"
 LOGGED_COLOR = "#888888"
+Further = Callable[[], Mapping[str, Formula]]
+"""Loads the records of rules that are not in ``FORMULAS``, by name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One rule; without a method it is whatever the trainer logged."""
+    """One rule; without a formula it is whatever the trainer logged."""
 
     name: str
     label: str
     color: str = LOGGED_COLOR
-    method: Any = None
-    """Name of a method, or a function as ``AdvantageConfig.method`` takes it."""
+    method: str | None = None
     risk_coef: float | None = None
-    whitened: bool = True
-    """Whether it is standardised over the rollout batch: all but GRPO's sum are."""
-    by_group: bool = True
-    """Whether no completion of another group matters to its aggregate."""
+    formula: Formula | None = None
 
-    def config(self, *, whiten: bool = False) -> AdvantageConfig:
-        """The rule for ``compute_advantages``.
+    @property
+    def whitened(self) -> bool:
+        """Whether it is standardised over the rollout batch."""
+        return self.formula is None or self.formula.whitened
 
-        Args:
-          whiten: as in training; False: before whitening.
-
-        Returns:
-          The config.
-
-        Raises:
-          ValueError: if the rule is the logged one, which nobody can recompute.
-        """
-        if self.method is None:
-            raise Refusal("the logged rule has no formula.", "Name another rule.")
-        fields: dict[str, Any] = {"method": self.method, "whiten": "none"}
-        if whiten and self.whitened:
-            fields["whiten"] = "batch"
-        coefficient = _coefficient(self.method)
-        if coefficient is not None and self.risk_coef is not None:
-            fields[coefficient] = self.risk_coef * _COEFFICIENTS[coefficient]
-        return AdvantageConfig(**fields)
+    def plain(self) -> dict[str, Any]:
+        """The rule as the report has it."""
+        return {
+            "name": self.name,
+            "label": self.label,
+            "color": self.color,
+            "method": self.method,
+            "risk_coef": "inf" if self.risk_coef == math.inf else self.risk_coef,
+            "whitened": self.whitened,
+        }
 
 
-# The setting that ``k`` means, by what a method reads, in units of k: a variance penalty with
-# beta = k/2 matches the soft minimum to second order.
-_COEFFICIENTS = {"risk_coef": 1.0, "variance_coef": 0.5}
 _NAME = re.compile(r"(?P<method>[^:]+)(:k=(?P<k>[0-9.eE+-]+|inf))?")
 
 
-def parse_rule(text: str) -> Rule:
+def parse_rule(text: str, further: Further | None = None) -> Rule:
     """A rule from its name on the command line.
 
     Args:
       text: the name of a method, with ``:k=NUMBER`` after one that takes k, such as ``rvpo:k=2``
         or ``variance:k=2`` (the explicit penalty with beta = k/2); without it, k is 1.
+      further: asked for any name that is not in ``FORMULAS``.
 
     Returns:
       The rule.
@@ -78,23 +69,26 @@ def parse_rule(text: str) -> Rule:
     """
     found = _NAME.fullmatch(text)
     method = found["method"] if found else ""
-    if method not in _methods() or not found:
-        raise _unknown(text)
-    _check_replayable(method)
-    record = _methods()[method]
-    coefficient = _coefficient(method)
-    fields: dict[str, Any] = {
-        "method": method,
-        "color": record.color,
-        "whitened": not record.standardized,
-        "by_group": record.pointwise or record.standardized,
-    }
-    if coefficient is None:
+    known = FORMULAS
+    if method not in known and further is not None:
+        known = {**known, **further()}
+    formula = known.get(method)
+    if found is None or formula is None:
+        raise _unknown(text, known, further)
+    if formula.obstacle:
+        raise Refusal(
+            f"{method} cannot be replayed: {formula.obstacle}.",
+            "Name another rule, such as rvpo:k=1.",
+        )
+    fields: dict[str, Any] = {"method": method, "color": formula.color, "formula": formula}
+    if not formula.takes_k:
         if found["k"]:
-            raise _unknown(text)
-        return Rule(name=method, label=record.label, **fields)
-    k = _number(found["k"] or "1", text, finite=coefficient != "risk_coef")
-    label = f"{record.label}, k = {k:g}"
+            raise _unknown(text, known, further)
+        return Rule(name=method, label=formula.label, **fields)
+    k = _number(found["k"] or "1")
+    if not 0 <= k <= formula.largest_k:
+        raise _unknown(text, known, further)
+    label = f"{formula.label}, k = {k:g}"
     return Rule(name=f"{method}:k={k:g}", label=label, risk_coef=k, **fields)
 
 
@@ -114,51 +108,21 @@ def base_rules(risk_coef: float, has_logged: bool) -> tuple[Rule, ...]:
     return (*logged, *(parse_rule(name) for name in names))
 
 
-def _methods() -> dict[str, Any]:
-    from ..method.aggregators import METHODS
-
-    return METHODS
-
-
-def _coefficient(method: Any) -> str | None:
-    """The field of the config that k sets for a method; None: it takes no k."""
-    record = _methods().get(method)  # none of a user's function
-    return next((name for name in _COEFFICIENTS if record and name in record.reads), None)
-
-
-def _obstacle(method: str) -> str | None:
-    """Why a log cannot be replayed under a method; None where it can."""
-    record = _methods()[method]
-    if "levels" in record.reads:
-        return "it needs the range of every channel, which a log does not hold"
-    if hasattr(record.rule, "init"):
-        return "it remembers earlier steps, and a log may hold any part of a run"
-    return None
-
-
-def _check_replayable(method: str) -> None:
-    obstacle = _obstacle(method)
-    if obstacle:
-        raise Refusal(
-            f"{method} cannot be replayed: {obstacle}.", "Name another rule, such as rvpo:k=1."
-        )
-
-
-def _number(text: str, rule: str, *, finite: bool) -> float:
+def _number(text: str) -> float:
     try:
-        k = float(text)
+        return float(text)
     except ValueError:
-        raise _unknown(rule) from None
-    if not k >= 0 or (finite and not math.isfinite(k)):
-        raise _unknown(rule)
-    return k
+        return math.nan  # which is in no range
 
 
-def _unknown(text: str) -> Refusal:
-    known = [name for name in _methods() if _obstacle(name) is None]
-    with_k = [name for name in known if _coefficient(name)]
+def _unknown(text: str, known: Mapping[str, Formula], further: Further | None) -> Refusal:
+    names = [name for name, formula in known.items() if formula.obstacle is None]
+    with_k = [name for name in names if known[name].takes_k]
     return Refusal(
-        f"a rule must be one of {', '.join(known)}, with :k=NUMBER after {' or '.join(with_k)}, "
+        f"a rule must be one of {', '.join(names)}, with :k=NUMBER after {' or '.join(with_k)}, "
         f"got {text!r}.",
-        "For example rvpo:k=2.",
+        "For example rvpo:k=2."
+        if further
+        else "For example rvpo:k=2. Further rules need the package rvpo-jax: its rvpo audit and "
+        "rvpo_jax.audit know them.",
     )

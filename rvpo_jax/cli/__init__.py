@@ -11,10 +11,11 @@ from typing import Any
 
 import tyro
 
+from rvpo_jax.auditing.command import Audit
 from rvpo_jax.basics.refusals import Failure, Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.cli import programs
-from rvpo_jax.cli.commands import Audit, CheckRewards, Doctor, Eval, Export, Figure, Sample, Train
+from rvpo_jax.cli.commands import CheckRewards, Doctor, Eval, Export, Figure, Sample, Train
 from rvpo_jax.cli.options import registry
 
 _COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {

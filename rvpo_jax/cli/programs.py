@@ -1,13 +1,12 @@
 """What each command does; what it needs is imported when it runs. Each returns the exit code."""
 
-import dataclasses
 import subprocess
 import sys
-from collections.abc import Sequence
 
+from rvpo_jax.auditing.command import Audit, run_command
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
-from rvpo_jax.cli.commands import Audit, CheckRewards, Doctor, Eval, Export, Figure, Sample, Train
+from rvpo_jax.cli.commands import CheckRewards, Doctor, Eval, Export, Figure, Sample, Train
 
 
 def run_train(command: Train) -> int:
@@ -76,63 +75,9 @@ def _check_temperature(value: float | None) -> None:
 
 def run_audit(command: Audit) -> int:
     """Prints and writes an audit."""
-    from rich.console import Console
+    from rvpo_jax.what_if import further_rules
 
-    from rvpo_jax.auditing import (
-        ReadOptions,
-        audit,
-        audit_folder,
-        check_condition,
-        show_audit,
-        source_id,
-    )
-
-    if not 1 <= len(command.logs) <= 2:
-        raise Refusal(
-            f"rvpo audit takes one or two logs, got {len(command.logs)}.",
-            "A log is a run folder, a file, or a folder of files: rvpo audit runs/a",
-        )
-    out = audit_folder(command.logs, command.out, force=command.force)
-    shared = {field.name for field in dataclasses.fields(ReadOptions)}
-    marks = _pass_marks(command.pass_)
-    options = ReadOptions(
-        **{name: value for name, value in vars(command).items() if name in shared},
-        pass_at=marks[">="],
-        pass_below=marks["<="],
-        constraints=command.constraint,
-    )
-    result = audit(
-        *command.logs,
-        options=options,
-        risk_coef=command.risk_coef,
-        what_if=command.what_if,
-        redact=command.redact,
-    )
-    held = [check_condition(condition, result.report) for condition in command.fail_on]
-    show_audit(result.report, Console())
-    named = {**result.report, "source_id": source_id(command.logs)}
-    for path in dataclasses.replace(result, report=named).save(out):
-        print(f"wrote {printable(path)}")
-    for sentence in filter(None, held):
-        print(f"fail-on {printable(sentence)}")
-    return 1 if any(held) else 0
-
-
-def _pass_marks(texts: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Marks from which a channel is met, and marks up to which it is."""
-    marks: dict[str, dict[str, float]] = {">=": {}, "<=": {}}
-    for text in texts:
-        name, _, value = text.rpartition("=")
-        side = "<=" if name.endswith("<") else ">="
-        try:
-            marks[side][name.rstrip("<>").strip()] = float(value if name else "")
-        except ValueError:
-            raise Refusal(
-                f"--pass must read 'CHANNEL>=VALUE' or 'CHANNEL<=VALUE', got {text!r}.",
-                "For example --pass 'safety>=1' 'latency<=2', in quotes (a shell reads > as a "
-                "redirection), or safety=1.",
-            ) from None
-    return marks
+    return run_command(command, further_rules)
 
 
 def run_check_rewards(command: CheckRewards) -> int:
