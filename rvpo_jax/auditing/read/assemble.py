@@ -1,5 +1,6 @@
 """Reading a log: from what the user names to a ``RewardLog``."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,14 +11,9 @@ from ...basics.refusals import Refusal
 from .absent_steps import absent_step_notes
 from .channels import make_channels
 from .directions import turn_channels
-from .files import Found, find_parts, step_in_name
-from .formats import (
-    Layout,
-    check_columns,
-    detect,
-    make_layout,
-    prepare_nemo,
-)
+from .files import Found, find_parts
+from .folders import step_in_path
+from .formats import Layout, check_columns
 from .groups import (
     Groups,
     constant_in_groups,
@@ -26,11 +22,13 @@ from .groups import (
     group_by_size,
     group_notes,
 )
-from .json_files import JsonPart
-from .log import Note, ReadOptions, RewardLog, Tally, listing, shown
+from .log import Note, ReadOptions, RewardLog, listing, shown
 from .own_run import declared_fields, metadata_of, run_of
 from .parts import NESTED, Kind, Part
+from .plan import make_plan
 from .store import Store
+from .streams import READ_ERRORS
+from .tables import ARROW_ERRORS
 from .texts import to_text
 
 # Rows without a step are left out while they are fewer than this share; else all steps are.
@@ -44,9 +42,10 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
     Input that cannot be used is counted in the notes of the result, never dropped in silence.
 
     Args:
-      source: A file (.parquet, .jsonl, .ndjson, .json, .csv; text also as .gz), a folder of such
-        files of one kind, the folder of a run of ours, or a table in memory: pyarrow, pandas,
-        polars, or anything with ``__arrow_c_stream__``.
+      source: A file (.parquet, .arrow, .feather, .jsonl, .ndjson, .json, .csv, .tsv; text also as
+        .gz), a folder with such files of one kind at any depth, the folder of a run, or a table in
+        memory: pyarrow, pandas, polars, a list of dictionaries, or anything with
+        ``__arrow_c_stream__``.
       options: How to read its columns; None: as the format says.
 
     Returns:
@@ -63,9 +62,9 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
     options = options or ReadOptions()
     found = find_parts(source, options.format)
     about = metadata_of(found.parts)
-    parts, layout = _plan(found, options, about[-1] if about else {})
-    store, lost = _read(found, parts, layout)
-    check_columns(layout, options, store.columns)
+    plan = make_plan(found, options, about[-1] if about else {})
+    store, lost = _read(found, plan.parts, plan.layout)
+    check_columns(plan.layout, options, store.columns)
     rows, step_notes = _select_rows(store)
     groups, grouping_notes = _group(store, rows, options)
     names, rewards, reward_notes = _rewards(store, rows, groups)
@@ -76,7 +75,7 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
     method, risk_coef, run_notes = run_of(about)
     return RewardLog(
         name=found.name,
-        format=layout.format,
+        format=plan.layout.format,
         channels=channels,
         rewards=rewards,
         group=groups.group,
@@ -87,16 +86,16 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
         risk_coef=risk_coef,
         assumed_pass=assumed,
         notes=(
-            *found.notes,
+            *plan.notes,
             *lost,
             *run_notes,
             *step_notes,
-            *absent_step_notes(rows.step, source, layout.format == "rvpo"),
+            *absent_step_notes(rows.step, source, plan.layout.format == "rvpo"),
             *(*reward_notes, *direction_notes, *channel_notes, *grouping_notes),
             *_duplicates(store, rows, groups, rewards),
             *_text_notes(store),
         ),
-        read_texts=_text_reader(parts, layout, rows),
+        read_texts=_text_reader(plan.parts, plan.layout, rows),
     )
 
 
@@ -111,33 +110,6 @@ class _Rows:
     ordinal: np.ndarray  # [N] int64, in the part
 
 
-def _plan(
-    found: Found, options: ReadOptions, about: dict[str, Any]
-) -> tuple[tuple[Part, ...], Layout]:
-    """The format, the parts as that format reads them, and the roles of the columns."""
-    parts, columns = found.parts, _known_columns(found.parts)
-    named = found.format if options.format == "auto" else options.format
-    format = named or detect(columns)
-    if format == "nemo":
-        parts = tuple(p.prepared(prepare_nemo) if isinstance(p, JsonPart) else p for p in parts)
-        columns = _known_columns(parts)
-    layout = make_layout(format, columns, options, about)
-    if all(part.fields() for part in parts):
-        check_columns(layout, options, columns)  # at once, not after minutes of reading
-    return parts, layout
-
-
-def _known_columns(parts: Sequence[Part]) -> list[str]:
-    """Columns of all headers; where files have none, of the first rows."""
-    columns = dict.fromkeys(name for part in parts for name in part.fields())
-    if not columns:
-        for part in parts:
-            chunk = next(part.chunks(lambda name, kind: True, Tally()), None)
-            if chunk is not None:
-                return list(chunk.names)
-    return list(columns)
-
-
 def _read(found: Found, parts: Sequence[Part], layout: Layout) -> tuple[Store, list[Note]]:
     """All numbers of all parts, and what was lost on the way."""
     store = Store(layout)
@@ -145,7 +117,7 @@ def _read(found: Found, parts: Sequence[Part], layout: Layout) -> tuple[Store, l
     for number, part in enumerate(parts):
         kinds = dict(part.fields())
         store.add_columns(kinds, number)
-        step = step_in_name(layout.format, part.name)
+        step = step_in_path(layout.format, part.name)
         for chunk in part.chunks(wants, found.tally):
             store.add(chunk, number, kinds, step)
     lost = found.tally.notes()
@@ -291,8 +263,7 @@ def _group(store: Store, rows: _Rows, options: ReadOptions) -> tuple[Groups, lis
     if count >= len(groups.group):
         raise Refusal(
             f"a group must have two completions, got {count} group(s) of one row by {means}.",
-            "Name another column with --group, or give --group-size if the completions of a prompt "
-            "follow each other.",
+            layout.trainer.alone,
         )
     return groups, notes + group_notes(groups, rows.step is not None)
 
@@ -327,12 +298,14 @@ def _text_reader(
         texts: dict[int, tuple[str | None, str | None]] = {}
         for number in np.unique(rows.part[index]).tolist():
             inside = np.unique(index[rows.part[index] == number])
-            found = parts[number].pick(rows.place[inside].tolist(), names)
-            for row, columns in zip(inside.tolist(), found, strict=False):
-                texts[row] = (
-                    to_text(columns.get(layout.prompt)),
-                    to_text(columns.get(layout.completion)),
-                )
+            # A run that is still training may have replaced or deleted the file since.
+            with contextlib.suppress(*READ_ERRORS, *ARROW_ERRORS, RecursionError):
+                found = parts[number].pick(rows.place[inside].tolist(), names)
+                for row, columns in zip(inside.tolist(), found, strict=False):
+                    texts[row] = (
+                        to_text(columns.get(layout.prompt)),
+                        to_text(columns.get(layout.completion)),
+                    )
         return [texts.get(row, (None, None)) for row in index.tolist()]
 
     return read_texts

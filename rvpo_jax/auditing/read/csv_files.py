@@ -1,4 +1,4 @@
-"""CSV files, also compressed, as parts of a log.
+"""CSV and TSV files, also compressed, as parts of a log.
 
 Whatever is in a file, reading it ends: what cannot be used is counted in a ``Tally``.
 """
@@ -20,11 +20,17 @@ from .streams import (
 
 
 class CsvPart:
-    """Rows of a CSV file with a header; a quoted field may hold line breaks."""
+    """Rows of a CSV file with a header; a quoted field may hold line breaks.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+      path: The file; one with .tsv in its name has tabs between its fields.
+      name: For messages.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
         self._path = path
-        self.name = path.name
+        self._delimiter = "\t" if ".tsv" in path.suffixes else ","
+        self.name = name
         self._header = next((row for _, _, row in self._records(Tally())), [])
 
     def fields(self) -> Mapping[str, Kind]:
@@ -76,7 +82,7 @@ class CsvPart:
         try:
             with open_bytes(self._path) as file:
                 text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
-                for record in _read_csv(text):
+                for record in _read_csv(text, self._delimiter):
                     where = f"record {number} of {shown(self.name)}"
                     if record is None:
                         tally.add("bad_line", where)
@@ -95,9 +101,9 @@ def _clean(field: str) -> str:
     return field.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _read_csv(lines: Iterator[str]) -> Iterator[list[str] | None]:
+def _read_csv(lines: Iterator[str], delimiter: str) -> Iterator[list[str] | None]:
     """Records; None for one that cannot be read."""
-    reader = csv.reader(lines)
+    reader = csv.reader(lines, delimiter=delimiter)
     while True:
         # The limit is the process's: it is raised only while a record is read.
         limit = csv.field_size_limit(MAX_LINE_BYTES)

@@ -1,16 +1,4 @@
-"""What the columns of each trainer mean, and which trainer wrote a log.
-
-==========  ==========================================  ===================================
-Format      Files                                       Group
-==========  ==========================================  ===================================
-rvpo        rollouts/*.parquet of a run of ours         group at a step
-trl         completions/completions_00001.parquet ...   prompt at a step
-verl        rollout_data_dir: 1.jsonl, 2.jsonl, ...     uid, else input at a step
-tunix       trajectory_log*.csv                         prompt_id, else prompt at a step
-nemo        train_data_step1.jsonl ...                  group size, else prompt at a step
-columns     any other table                             named, else prompt at a step
-==========  ==========================================  ===================================
-"""
+"""What the columns of a log mean: which one has which role, and which ones are reward channels."""
 
 import dataclasses
 import re
@@ -20,68 +8,12 @@ from typing import Any
 from ...basics.refusals import Refusal
 from ...basics.rollout_format import column_of
 from .log import ReadOptions, listing, shown
-from .parts import NESTED, Kind, Row, flatten
+from .parts import NESTED, Kind
+from .trainers import ADVANTAGES, TRAINERS, Trainer
 
-# Role -> names of its column, the preferred one first.
-PROMPTS = ("prompt", "prompts", "question", "input", "query", "instruction")
-COMPLETIONS = ("completion", "completions", "response", "responses", "output", "generation")
-ADVANTAGES = ("advantage", "advantages")
-STEPS = ("step", "global_step", "training_step", "train_step", "iteration")
-ROLES: dict[str, dict[str, tuple[str, ...]]] = {
-    "rvpo": {
-        "step": ("step",),
-        "group": ("group",),
-        "prompt": ("prompt",),
-        "completion": ("completion",),
-        "advantage": ("advantage",),
-        "prompt_key": ("prompt_id",),
-    },
-    "trl": {
-        "step": ("step",),
-        "prompt": ("prompt",),
-        "completion": ("completion",),
-        "advantage": ADVANTAGES,
-    },
-    "verl": {
-        "step": ("step",),
-        "group": ("uid",),
-        "prompt": ("input",),
-        "completion": ("output",),
-        "advantage": ADVANTAGES,
-    },
-    "tunix": {
-        "step": ("global_step",),
-        "group": ("prompt_id",),
-        "prompt": ("prompt", "prompts", "question"),
-        "completion": ("completion", "completions"),
-        "advantage": ("advantages", "advantage"),
-    },
-    "nemo": {
-        "step": ("step",),
-        "prompt": ("prompt",),
-        "completion": ("completion",),
-        "advantage": ("advantages",),
-    },
-    "columns": {
-        "step": STEPS,
-        "prompt": PROMPTS,
-        "completion": COMPLETIONS,
-        "advantage": ADVANTAGES,
-    },
-}
 # Only where a log of no known trainer has no prompt text.
 GROUPS = ("group", "group_id", "prompt_id", "problem_id", "question_id", "uid")
 
-# A total is a channel only where there is no other.
-TOTALS = {
-    "tunix": ("reward", "rewards/sum", "rewards/mean"),
-    "nemo": ("rewards", "reward"),
-    "verl": ("score",),
-}
-ANY_TOTALS = ("reward", "rewards", "score", "total", "total_reward", "reward_total", "total_score")
-SUMMARIES = frozenset({"rewards/sum", "rewards/mean", "rewards/min", "rewards/max"})
-VERL_OWN = frozenset({"input", "output", "gts", "step", "request_id", "uid"})
-NEMO_COMPONENT = re.compile(r"reward/(.+)|(reward\d+)", re.DOTALL)
 # Numbers that name a row and do not judge it, whoever wrote the log.
 INDEX = re.compile(
     r"(.*_)?(id|ids|idx|index|seed|step|timestamp)|__index_level_\d+__|unnamed: \d+|"
@@ -124,15 +56,18 @@ class Layout:
         names = ("step", "group", "prompt", "completion", "advantage", "prompt_key")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
+    @property
+    def trainer(self) -> Trainer:
+        """What is known of the logs of its format."""
+        return TRAINERS[self.format]
+
     def is_definite(self, column: str) -> bool:
         """Whether a column is a reward by its name, not merely because it holds numbers."""
-        return bool(self.rewards or self.declared) or self.format in ("tunix", "nemo")
+        return bool(self.rewards or self.declared) or self.trainer.components is not None
 
     def totals(self) -> tuple[str, ...]:
         """Columns that sum up others, the preferred one first."""
-        if self.rewards or self.declared:
-            return ()
-        return TOTALS.get(self.format, ANY_TOTALS)
+        return () if self.rewards or self.declared else self.trainer.totals
 
     def channel(self, column: str, kind: Kind) -> str | None:
         """The channel of a column that may hold a reward; None for other columns."""
@@ -145,24 +80,22 @@ class Layout:
             return None
         if column in self.totals():
             return name
-        if self.format == "tunix":
-            return name if column.startswith("rewards/") and column not in SUMMARIES else None
-        if self.format == "nemo":
-            return name if NEMO_COMPONENT.fullmatch(column) else None
+        if self.trainer.components is not None:
+            return name if self.trainer.components.fullmatch(column) else None
         if name in self.named:
             return name
         lower = column.lower()
         is_other = (
             kind == "other"
             or INDEX.fullmatch(lower)
-            or (self.format == "verl" and column in VERL_OWN)
+            or (self.trainer.own is not None and self.trainer.own.fullmatch(column))
             or lower in ADVANTAGES
-            or (self.format != "trl" and MEASURE.fullmatch(lower))
+            or (not self.trainer.named_by_users and MEASURE.fullmatch(lower))
         )
         return None if is_other else name
 
     def is_measure(self, column: str, largest: float) -> bool:
-        """Whether a column of TRL, where reward functions name theirs, is a measure nevertheless.
+        """Whether a column is a measure although users name the channels, as those of TRL do.
 
         Args:
           column: its name.
@@ -173,39 +106,12 @@ class Layout:
         """
         unnamed = not self.rewards and self._channel_name(column) not in self.named
         measure = MEASURE.fullmatch(column.lower()) is not None
-        return self.format == "trl" and unnamed and measure and largest > MEASURE_FROM
+        return self.trainer.named_by_users and unnamed and measure and largest > MEASURE_FROM
 
     def _channel_name(self, column: str) -> str:
-        if self.format in ("tunix", "nemo"):
-            for prefix in ("rewards/", "reward/"):
-                if column.startswith(prefix):
-                    return column.removeprefix(prefix)
-        for prefix in NESTED:
-            if column.startswith(f"{prefix}."):
-                return column.removeprefix(f"{prefix}.")
-        return column
-
-
-def detect(columns: Collection[str]) -> str:
-    """The format of a log whose file names give nothing away.
-
-    Args:
-      columns: Of its first rows.
-
-    Returns:
-      A format; columns where no trainer fits.
-
-    >>> detect(["input", "output", "score", "step", "acc"])
-    'verl'
-    """
-    names = set(columns)
-    if {"input", "output", "score", "step"} <= names:
-        return "verl"
-    if any(name.startswith("rewards/") for name in names):
-        return "tunix"
-    if {"content", "rewards"} <= names:
-        return "nemo"
-    return "columns"
+        prefixes = (*self.trainer.prefixes, *(f"{name}." for name in NESTED))
+        prefix = next((prefix for prefix in prefixes if column.startswith(prefix)), "")
+        return column.removeprefix(prefix)
 
 
 def make_layout(
@@ -229,7 +135,7 @@ def make_layout(
         "completion": options.completion,
         "advantage": options.advantage,
     }
-    roles = {role: _first(columns, names) for role, names in ROLES[format].items()}
+    roles = {role: _first(columns, names) for role, names in TRAINERS[format].roles.items()}
     roles |= {role: name for role, name in given.items() if name is not None}
     if format == "columns" and not (roles["prompt"] or roles.get("group")):
         roles["group"] = _first(columns, GROUPS)
@@ -283,33 +189,3 @@ def check_columns(layout: Layout, options: ReadOptions, columns: Collection[str]
             f"--rewards must name columns of the log, got {listing(missing)}.",
             f"Its columns are: {listing(columns)}.",
         )
-
-
-def prepare_nemo(row: Row) -> Row:
-    """A row of NeMo RL with a prompt and a completion.
-
-    ``content`` is the texts or messages of the sample, the first of which is the prompt; a single
-    flat text has no prompt to be told from. It is in a list of one, as every value may be, because
-    batches of one are written.
-
-    Args:
-      row: As parsed.
-
-    Returns:
-      A new row; ``content`` is replaced.
-
-    >>> prepare_nemo({"content": [["2+2=", "4"]], "rewards": [1.0], "idx": [7]})
-    {'rewards': [1.0], 'idx': [7], 'prompt': '2+2=', 'completion': '4'}
-    """
-    plain = {name: value for name, value in flatten(row).items() if name != "content"}
-    content = _unwrap(row.get("content"))
-    if isinstance(content, list) and content:
-        rest = content[1:]
-        return plain | {"prompt": content[0], "completion": _unwrap(rest)}
-    return plain if content is None else plain | {"completion": content}
-
-
-def _unwrap(value: Any) -> Any:
-    while isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    return value

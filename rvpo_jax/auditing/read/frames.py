@@ -37,12 +37,43 @@ class ListsPart:
             yield flatten({name: values[place] for name, values in self._columns.items()})
 
 
+class RowsPart:
+    """A list of dictionaries, one for each row."""
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self.name = "the list"
+        self._rows = rows
+
+    def fields(self) -> Mapping[str, Kind]:
+        """Nothing: only the rows tell."""
+        return {}
+
+    def chunks(self, wants: Callable[[str, Kind], bool], tally: Tally) -> Iterator[Chunk]:
+        """All rows that are dictionaries."""
+        del wants  # everything is in memory
+        for first in range(0, len(self._rows), CHUNK_ROWS):
+            places = []
+            for place in range(first, min(first + CHUNK_ROWS, len(self._rows))):
+                if isinstance(self._rows[place], Mapping):
+                    places.append(place)
+                else:
+                    tally.add("not_object", f"item {place + 1} of the list")
+            if places:
+                yield rows_to_chunk(list(self.pick(places, ())), places, places)
+
+    def pick(self, places: Sequence[int], columns: Sequence[str]) -> Iterator[Row]:
+        """Rows by number."""
+        del columns
+        for place in places:
+            yield flatten({str(name): value for name, value in self._rows[place].items()})
+
+
 def open_frame(frame: Any) -> Part:
     """A frame of any library as a part of a log.
 
     Args:
-      frame: A pyarrow Table or RecordBatch, a pandas or polars DataFrame, a dictionary of
-        columns, or anything with ``__arrow_c_stream__``.
+      frame: A pyarrow Table or RecordBatch, a pandas or polars DataFrame, a polars LazyFrame, a
+        dictionary of columns, a list of dictionaries, or anything with ``__arrow_c_stream__``.
 
     Returns:
       The part.
@@ -50,6 +81,10 @@ def open_frame(frame: Any) -> Part:
     Raises:
       ValueError: if it is none of these.
     """
+    if isinstance(frame, (list, tuple)) and any(isinstance(row, Mapping) for row in frame):
+        return RowsPart(frame)
+    if hasattr(frame, "collect_schema") and not hasattr(frame, "__arrow_c_stream__"):
+        frame = frame.collect()  # a LazyFrame, which has no rows before
     try:
         if isinstance(frame, pa.RecordBatch):
             frame = pa.Table.from_batches([frame])
@@ -61,7 +96,8 @@ def open_frame(frame: Any) -> Part:
         if len({len(values) for values in columns.values()}) != 1:
             raise Refusal(
                 f"the log must be a path or a table, got {type(frame).__name__}: {problem}.",
-                "Give a file, a folder, or a pyarrow, pandas or polars table.",
+                "Give a file, a folder, a pyarrow, pandas or polars table, or a list of "
+                "dictionaries.",
             ) from None
         return ListsPart(columns)
 

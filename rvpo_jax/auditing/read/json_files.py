@@ -51,22 +51,33 @@ def decode_json(text: str) -> Any:
         return _LENIENT.decode(text)
 
 
+def decode_at(text: str, place: int) -> Any:
+    """The JSON value that starts at a character.
+
+    Args:
+      text: With values.
+      place: Of the first character of one.
+
+    Returns:
+      The value.
+
+    Raises:
+      ValueError or RecursionError: if there is none.
+    """
+    return _LENIENT.raw_decode(text, place)[0]
+
+
 class JsonPart:
     """Rows of a JSON file: one object per line, or one list of objects.
 
     Args:
       path: The file. Only a name with .json may hold a list, which is read into memory.
-      prepare: Applied to every row.
+      name: For messages.
     """
 
-    def __init__(self, path: Path, prepare: Callable[[Row], Row] = flatten) -> None:
+    def __init__(self, path: Path, name: str) -> None:
         self._path = path
-        self._prepare = prepare
-        self.name = path.name
-
-    def prepared(self, prepare: Callable[[Row], Row]) -> "JsonPart":
-        """The same file with another preparation of its rows."""
-        return JsonPart(self._path, prepare)
+        self.name = name
 
     def fields(self) -> Mapping[str, Kind]:
         """Nothing: only the rows tell."""
@@ -75,9 +86,9 @@ class JsonPart:
     def chunks(self, wants: Callable[[str, Kind], bool], tally: Tally) -> Iterator[Chunk]:
         """All rows that can be read."""
         del wants  # a line is parsed whole
-        rows = _list_rows(self._path, tally) if self._is_list() else _line_rows(self._path, tally)
+        rows = self._list_rows(tally) if self._is_list() else self._line_rows(tally)
         for chunk in in_chunks(rows):
-            prepared = [self._prepare(row) for _, _, _, row in chunk]
+            prepared = [flatten(row) for _, _, _, row in chunk]
             places, ordinals, _, _ = zip(*chunk, strict=True)
             yield rows_to_chunk(prepared, places, ordinals)
 
@@ -85,14 +96,14 @@ class JsonPart:
         """Rows at byte offsets, or by their start in a list."""
         del columns
         if self._is_list():
-            text = _read_text(self._path, Tally(), self.name)
+            text = read_text(self._path, Tally(), self.name)
             for place in places:
-                yield self._prepare(_LENIENT.raw_decode(text, place)[0])
+                yield flatten(decode_at(text, place))
             return
         with open_bytes(self._path) as file:
             for place in places:
                 file.seek(place)
-                yield self._prepare(decode_json(file.readline().decode("utf-8-sig", "replace")))
+                yield flatten(decode_json(file.readline().decode("utf-8-sig", "replace")))
 
     def _is_list(self) -> bool:
         if not self._path.name.endswith((".json", ".json.gz")):
@@ -101,19 +112,27 @@ class JsonPart:
             return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
         return False
 
+    def _line_rows(self, tally: Tally) -> Iterator[Located]:
+        """Rows with their byte offset and their number among the lines with content."""
+        ordinal = -1
+        for number, (place, line) in enumerate(_lines(self._path, tally, self.name), start=1):
+            if line.strip():
+                ordinal += 1
+                row = _parse_line(line, f"line {number} of {shown(self.name)}", tally)
+                if row is not None:
+                    yield place, ordinal, len(line), row
 
-def _line_rows(path: Path, tally: Tally) -> Iterator[Located]:
-    """Rows of JSON lines with their byte offset and their number among the lines with content."""
-    ordinal = -1
-    for number, (place, line) in enumerate(_lines(path, tally), start=1):
-        if line.strip():
-            ordinal += 1
-            row = _parse_line(line, f"line {number} of {shown(path.name)}", tally)
-            if row is not None:
-                yield place, ordinal, len(line), row
+    def _list_rows(self, tally: Tally) -> Iterator[Located]:
+        """Objects of one list, up to damage, with the character where each starts."""
+        text = read_text(self._path, tally, self.name)
+        for place, ordinal, size, row in items(text, text.index("["), tally, self.name):
+            if isinstance(row, dict):
+                yield place, ordinal, size, row
+            else:
+                tally.add("not_object", f"item {ordinal + 1} of {shown(self.name)}")
 
 
-def _lines(path: Path, tally: Tally) -> Iterator[tuple[int, bytes]]:
+def _lines(path: Path, tally: Tally, name: str) -> Iterator[tuple[int, bytes]]:
     """Lines and their byte offsets; a line that is too long comes as a single ``?``."""
     number = 0
     try:
@@ -129,7 +148,7 @@ def _lines(path: Path, tally: Tally) -> Iterator[tuple[int, bytes]]:
                 yield place, line
                 place += size
     except READ_ERRORS:
-        tally.add("cut_file", f"{shown(path.name)} after line {number}")
+        tally.add("cut_file", f"{shown(name)} after line {number}")
 
 
 def _parse_line(line: bytes, where: str, tally: Tally) -> Row | None:
@@ -152,29 +171,44 @@ def _parse_line(line: bytes, where: str, tally: Tally) -> Row | None:
     return row
 
 
-def _list_rows(path: Path, tally: Tally) -> Iterator[Located]:
-    """Objects of one JSON list, up to damage, with the character where each starts."""
-    text = _read_text(path, tally, path.name)
-    place, ordinal = text.index("[") + 1, 0
+def items(text: str, place: int, tally: Tally, name: str) -> Iterator[tuple[int, int, int, Any]]:
+    """Values of a JSON list, up to damage.
+
+    Args:
+      text: That holds the list.
+      place: Of its bracket.
+      tally: For damage.
+      name: Of the file.
+
+    Yields:
+      The character where a value starts, its number, its length, the value.
+    """
+    place, ordinal = place + 1, 0
     while True:
         while place < len(text) and text[place] in " \t\r\n,":
             place += 1
-        where = f"item {ordinal + 1} of {shown(path.name)}"
         if text[place : place + 1] == "]":
             return
         try:
-            row, end = _LENIENT.raw_decode(text, place)
+            value, end = _LENIENT.raw_decode(text, place)
         except (ValueError, RecursionError):
-            tally.add("cut_line", where)
+            tally.add("cut_line", f"item {ordinal + 1} of {shown(name)}")
             return
-        if isinstance(row, dict):
-            yield place, ordinal, end - place, row
-        else:
-            tally.add("not_object", where)
+        yield place, ordinal, end - place, value
         place, ordinal = end, ordinal + 1
 
 
-def _read_text(path: Path, tally: Tally, name: str) -> str:
+def read_text(path: Path, tally: Tally, name: str) -> str:
+    """The whole text of a file.
+
+    Args:
+      path: The file.
+      tally: For damage.
+      name: Of the file.
+
+    Returns:
+      The text before damage; bytes that are not UTF-8 become replacement characters.
+    """
     content = bytearray()
     try:
         with open_bytes(path) as file:

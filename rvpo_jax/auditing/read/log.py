@@ -7,7 +7,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -15,8 +15,10 @@ from ...basics.channel import Channel
 from ...basics.refusals import Refusal
 from ...basics.text import printable
 
-Format = Literal["auto", "rvpo", "trl", "verl", "tunix", "nemo", "columns"]
-FORMATS = ("auto", "rvpo", "trl", "verl", "tunix", "nemo", "columns")
+Format = Literal[
+    "auto", "rvpo", "trl", "verl", "tunix", "nemo", "verifiers", "skyrl", "lm_eval", "columns"
+]
+FORMATS: tuple[str, ...] = get_args(Format)
 MAX_SHOWN = 20  # names in a message
 
 

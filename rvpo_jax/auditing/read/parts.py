@@ -14,7 +14,8 @@ from .values import Column
 Kind = Literal["number", "text", "other", "any"]
 Row = dict[str, Any]
 CHUNK_ROWS = 8_192
-NESTED = ("rewards", "reward_components")  # objects whose entries are columns of their own
+# Objects whose entries are columns of their own.
+NESTED = ("rewards", "reward_components", "metrics", "scores")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,13 +21,17 @@ ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError)
 class ParquetPart:
     """A Parquet file, read a chunk at a time and only the columns that are wanted.
 
+    Args:
+      path: The file.
+      name: For messages.
+
     Raises:
       OSError, ValueError or pyarrow.ArrowException: if the file has no readable footer.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str) -> None:
         self._path = path
-        self.name = path.name
+        self.name = name
         with self._open() as file:
             self._schema = file.schema_arrow
             self._group_rows = [
@@ -45,16 +49,16 @@ class ParquetPart:
 
     def fields(self) -> Mapping[str, Kind]:
         """Columns and what their types promise."""
-        return _fields(self._schema)
+        return batch_fields(self._schema)
 
     def chunks(self, wants: Callable[[str, Kind], bool], tally: Tally) -> Iterator[Chunk]:
         """All rows up to damage."""
-        columns = _top_columns(self._schema, [n for n, k in self.fields().items() if wants(n, k)])
+        columns = top_columns(self._schema, [n for n, k in self.fields().items() if wants(n, k)])
         first = 0
         try:
             with self._open() as file:
                 for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
-                    yield _chunk(batch, first)
+                    yield batch_to_chunk(batch, first)
                     first += batch.num_rows
             if first != sum(self._group_rows):  # a damaged page may end the reading without a word
                 raise ValueError(f"the file has {sum(self._group_rows)} rows")
@@ -67,14 +71,14 @@ class ParquetPart:
         ends = np.cumsum(self._group_rows)
         wanted = np.asarray(places, np.int64)
         home = np.searchsorted(ends, wanted, side="right")
-        names = _top_columns(self._schema, columns)
+        names = top_columns(self._schema, columns)
         with self._open() as file:
             for group in np.unique(home).tolist():
                 start = int(ends[group]) - self._group_rows[group]
                 batches = file.iter_batches(
                     batch_size=CHUNK_ROWS, row_groups=[group], columns=names
                 )
-                yield from _pick(batches, wanted[home == group] - start)
+                yield from pick_rows(batches, wanted[home == group] - start)
 
     def _open(self) -> pyarrow.parquet.ParquetFile:
         # Buffered: else each column of a row group is held in memory whole.
@@ -95,7 +99,7 @@ class TablePart:
 
     def fields(self) -> Mapping[str, Kind]:
         """Columns and what their types promise."""
-        return _fields(self._table.schema)
+        return batch_fields(self._table.schema)
 
     def metadata(self) -> dict[str, Any]:
         """What a run of ours says about itself; empty for other tables."""
@@ -110,14 +114,14 @@ class TablePart:
         del wants, tally  # everything is in memory, and nothing of it is damaged
         first = 0
         for batch in self._table.to_batches(max_chunksize=CHUNK_ROWS):
-            yield _chunk(batch, first)
+            yield batch_to_chunk(batch, first)
             first += batch.num_rows
 
     def pick(self, places: Sequence[int], columns: Sequence[str]) -> Iterator[Row]:
         """Rows by number."""
-        names = _top_columns(self._table.schema, columns)
+        names = top_columns(self._table.schema, columns)
         table = self._table.select(list(map(self._table.schema.names.index, names)))
-        yield from _pick(iter(table.to_batches()), np.asarray(places, np.int64))
+        yield from pick_rows(iter(table.to_batches()), np.asarray(places, np.int64))
 
 
 def _check_header(schema: pa.Schema, num_rows: int) -> None:
@@ -137,7 +141,15 @@ def _metadata(schema: pa.Schema) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _fields(schema: pa.Schema) -> dict[str, Kind]:
+def batch_fields(schema: pa.Schema) -> dict[str, Kind]:
+    """Columns and what their types promise, nested rewards flattened.
+
+    Args:
+      schema: Of a table.
+
+    Returns:
+      Name to kind.
+    """
     fields: dict[str, Kind] = {}
     for field in schema:
         if field.name in NESTED and pa.types.is_struct(field.type):
@@ -156,13 +168,30 @@ def _kind(kind: pa.DataType) -> Kind:
     return "number" if is_number_type(kind) else "text" if is_text_type(kind) else "other"
 
 
-def _top_columns(schema: pa.Schema, names: Sequence[str]) -> list[str]:
-    """The columns of the file that hold the named ones, nested ones included."""
+def top_columns(schema: pa.Schema, names: Sequence[str]) -> list[str]:
+    """The columns of a file that hold the named ones, nested ones included.
+
+    Args:
+      schema: Of the file.
+      names: See ``batch_fields``.
+
+    Returns:
+      Their names, in the order of the file.
+    """
     top = set(names) | {name.split(".", 1)[0] for name in names if name.startswith(NESTED)}
     return [name for name in dict.fromkeys(schema.names) if name in top]
 
 
-def _chunk(batch: pa.RecordBatch, first: int) -> Chunk:
+def batch_to_chunk(batch: pa.RecordBatch, first: int) -> Chunk:
+    """A batch as a chunk.
+
+    Args:
+      batch: Some rows.
+      first: Number of its first row.
+
+    Returns:
+      The chunk; its places are the numbers of the rows.
+    """
     columns = _columns(batch)
     rows = np.arange(first, first + batch.num_rows)
     return Chunk(
@@ -199,8 +228,16 @@ def _map_to_struct(column: pa.Array) -> pa.Array:
     return pa.array(full)
 
 
-def _pick(batches: Iterator[pa.RecordBatch], places: np.ndarray) -> Iterator[Row]:
-    """Rows at ascending places, counted from the first batch."""
+def pick_rows(batches: Iterator[pa.RecordBatch], places: np.ndarray) -> Iterator[Row]:
+    """Rows of a table.
+
+    Args:
+      batches: All of it, in order.
+      places: Ascending, counted from the first batch.
+
+    Yields:
+      The rows, nested rewards flattened.
+    """
     first = 0
     for batch in batches:
         inside = places[(places >= first) & (places < first + batch.num_rows)] - first
