@@ -1,7 +1,9 @@
 """Logs of other trainers in their own layouts: fixtures written by hand after the writer's source,
 which each test names; expectations counted by hand."""
 
+import gzip
 import json
+from typing import get_args, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ import pytest
 from rvpo_jax.auditing.read import ReadOptions, read_log
 from rvpo_jax.auditing.read.log import FORMATS
 from rvpo_jax.auditing.read.trainers import TRAINERS
+from rvpo_jax.cli.commands import Audit
 
 
 def write_jsonl(path, rows):
@@ -49,6 +52,7 @@ def text_of(log, kind):
 
 def test_every_format_that_a_user_may_name_has_an_entry():
     assert {"auto", *TRAINERS} == set(FORMATS)
+    assert get_args(get_type_hints(Audit)["format"]) == FORMATS
 
 
 # verifiers 0.1: verifiers/utils/save_utils.py, state_to_output; prime-rl writes these rows with
@@ -528,3 +532,74 @@ def test_rows_that_are_not_as_their_writer_has_them_never_raise(tmp_path, row):
             read_log(path, options).read_texts([0, 1])
         except ValueError as error:
             assert "\n  " in str(error)  # a refusal, with what to do
+
+
+def test_a_folder_inside_of_a_run_of_prime_rl_is_read_as_the_run_is(tmp_path):
+    batch = [episode("g", "1", {"right": 1.0}), episode("g", "2", {"right": 0.0})]
+    step = tmp_path / "rollouts" / "step_3"
+    for kind in ("train/all", "train/effective", "eval/all"):
+        write_jsonl(step / kind / "traces.jsonl", batch)
+    for source in (step, step / "train", step / "train" / "effective" / "traces.jsonl"):
+        log = read_log(source)
+        assert (rewards_of(log), log.step.tolist()) == ([[1], [0]], [3, 3])
+
+
+def test_a_file_that_is_there_packed_and_unpacked_is_read_once(tmp_path):
+    """prime-rl, src/prime_rl/orchestrator/utils.py, compress_rollouts, deletes the source last."""
+    rows = [{"prompt": "p", "r": r} for r in (0, 1)]
+    path = write_jsonl(tmp_path / "traces.jsonl", rows)
+    (tmp_path / "traces.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    (tmp_path / "traces.jsonl.gz.tmp").write_bytes(b"\x1f")
+    log = read_log(tmp_path)
+    assert rewards_of(log) == [[0], [1]]
+    assert kinds_of(log)["other_files"] == 1 and kinds_of(log)["unfinished_file"] == 1
+
+
+def test_the_logs_of_a_folder_come_before_tables_deep_in_it_and_hidden_files_are_none(tmp_path):
+    rows = [{"prompt": "p", "r": r} for r in (0, 1)]
+    write_jsonl(tmp_path / "log.jsonl", rows)
+    write_jsonl(tmp_path / ".log.jsonl", rows)
+    write_json(tmp_path / "config.json", {"lr": 1})
+    write_json(
+        tmp_path / "wandb" / "t_1_ab12cd34.table.json", table_json(["prompt", "r"], ["p", 5])
+    )
+    log = read_log(tmp_path)
+    assert rewards_of(log) == [[0], [1]]
+    assert kinds_of(log)["unfinished_file"] == 1 and kinds_of(log)["other_files"] == 2
+
+
+def test_folders_that_are_joined_without_a_reason_are_named(tmp_path):
+    rows = [{"prompt": "p", "r": r} for r in (0, 1)]
+    for name in ("train", "test"):
+        write_jsonl(tmp_path / name / "log.jsonl", rows)
+    assert "2 folders were read as one log: test, train" in text_of(
+        read_log(tmp_path), "joined_folders"
+    )
+    for step in (2, 10):
+        write_jsonl(tmp_path / "steps" / f"step_{step}" / "log.jsonl", rows)
+    log = read_log(tmp_path / "steps")
+    assert log.step.tolist() == [2, 2, 10, 10] and "joined_folders" not in kinds_of(log)
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "problem"),
+    [
+        pytest.param(
+            ["global_step", "text", "reward"],
+            [1, "prompt and answer", 0.5],
+            "must say which completions belong to one prompt",
+            id="OpenRLHF, utils/logging_utils.py, WandbLogger: one sample per step",
+        ),
+        pytest.param(
+            ["step", "source", "sample_idx", "prompt", "completion", "completion_length"]
+            + ["generation_time", "reasoning", "tool_calls"],
+            [1, "train", 0, "p", "c", 7.0, 0.5, "", ""],
+            "must have a reward column with numbers",
+            id="EasyDeL, trainers/base_trainer.py: generations without rewards",
+        ),
+    ],
+)
+def test_tables_that_hold_no_groups_or_no_rewards_say_so(tmp_path, columns, row, problem):
+    path = write_json(tmp_path / "samples_1_ab12cd34.table.json", table_json(columns, row, row))
+    with pytest.raises(ValueError, match=problem):
+        read_log(path)

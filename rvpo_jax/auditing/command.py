@@ -30,7 +30,9 @@ class Audit:
 
     logs: tyro.conf.Positional[tuple[Path, ...]]
     """One or two logs: a run folder, a file (.parquet, .jsonl, .csv) or a folder of files."""
-    format: Literal["auto", "rvpo", "trl", "verl", "tunix", "nemo", "columns"] = "auto"
+    format: Literal[
+        "auto", "rvpo", "trl", "verl", "tunix", "nemo", "verifiers", "skyrl", "lm_eval", "columns"
+    ] = "auto"
     """Whose log it is; auto looks at names and columns."""
     rewards: tuple[str, ...] = ()
     """Columns that are reward channels; empty: those the format says, else numeric columns."""

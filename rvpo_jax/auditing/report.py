@@ -113,8 +113,8 @@ def audit(
     """Shows what the average of several rewards hides in a log of any trainer.
 
     Args:
-      source: a file or folder (Parquet, JSONL, CSV; a run of ours; what TRL, verl, Tunix or
-        NeMo-RL log), or a frame in memory (Arrow, pandas, polars).
+      source: a file or folder (Parquet, Arrow, JSONL, CSV; a run of ours; what other trainers
+        log), or a table in memory (Arrow, pandas, polars, a list of dictionaries).
       other: a second log to compare with the first: did it neglect less.
       options: which columns are what, pass marks, constraints; None: by format.
       risk_coef: k of the soft minimum, 1/score; None: that of the run, else 1.

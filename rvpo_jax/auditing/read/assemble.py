@@ -117,7 +117,7 @@ def _read(found: Found, parts: Sequence[Part], layout: Layout) -> tuple[Store, l
     for number, part in enumerate(parts):
         kinds = dict(part.fields())
         store.add_columns(kinds, number)
-        step = step_in_path(layout.format, part.name)
+        step = step_in_path(layout.format, found.folder, part.name)
         for chunk in part.chunks(wants, found.tally):
             store.add(chunk, number, kinds, step)
     lost = found.tally.notes()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from ...basics.refusals import Refusal
 from ...basics.rollout_format import FOLDER
 from .arrow_files import ArrowPart
 from .csv_files import CsvPart
-from .folders import KINDS, choose_files, suffix_of
+from .folders import KINDS, Choice, choose_files, suffix_of
 from .frames import open_frame
 from .json_files import JsonPart
 from .log import Note, Tally, listing, shown
@@ -30,7 +30,9 @@ class Found:
     format: str | None
     """The format that names give away; None: only the columns tell."""
     tally: Tally
-    notes: tuple[Note, ...]
+    notes: tuple[Note, ...] = ()
+    folder: str = ""
+    """Where its files are; steps may be in its name."""
 
 
 def find_parts(source: Any, format: str) -> Found:
@@ -51,7 +53,7 @@ def find_parts(source: Any, format: str) -> Found:
         part = open_frame(source)
         own = isinstance(part, TablePart) and part.is_own()
         name = f"{type(source).__name__} in memory"
-        return Found(name, (part,), "rvpo" if own else None, tally, ())
+        return Found(name, (part,), "rvpo" if own else None, tally)
     path = Path(source).expanduser()
     if not path.exists():
         raise Refusal(
@@ -60,19 +62,25 @@ def find_parts(source: Any, format: str) -> Found:
         )
     name = shown(path.name or path.resolve().name)
     if path.is_dir():
-        choice = choose_files(_log_folder(path, format), format)
-        paths, hint, notes = choice.paths, choice.format, choice.notes
+        folder = _log_folder(path, format)
+        choice = choose_files(folder, format)
     elif suffix_of(path.name):
-        paths, hint, notes = {path.name: path}, _format_of_path(path), ()
+        folder, choice = path.parent, Choice((path.name,), _format_of_path(path))
     else:
         raise Refusal(
             f"a log must end in {', '.join(KINDS)} (text also in .gz), got {name}.",
             "Save it in one of these formats, or name a folder.",
         )
-    parts = _open_all(paths, tally)
-    if any(isinstance(part, ParquetPart) and part.is_own() for part in parts):
-        hint = "rvpo"
-    return Found(name, tuple(parts), hint, tally, notes)
+    parts = _open_all(folder, choice.paths, tally)
+    own = any(isinstance(part, ParquetPart) and part.is_own() for part in parts)
+    return Found(
+        name=name,
+        parts=tuple(parts),
+        format="rvpo" if own else choice.format,
+        tally=tally,
+        notes=choice.notes,
+        folder=folder.resolve().as_posix(),
+    )
 
 
 def _log_folder(folder: Path, format: str) -> Path:
@@ -103,17 +111,19 @@ def _format_of_path(path: Path) -> str | None:
     """The trainer that calls its files so."""
     full = path.resolve().as_posix()
     for name, trainer in TRAINERS.items():
-        if trainer.certain and trainer.path is not None and trainer.path.fullmatch(full):
+        if trainer.search == "named" or trainer.path is None:
+            continue
+        if trainer.path.fullmatch(full):
             return name
     return None
 
 
-def _open_all(paths: Mapping[str, Path], tally: Tally) -> list[Part]:
+def _open_all(folder: Path, names: Sequence[str], tally: Tally) -> list[Part]:
     parts: list[Part] = []
     problem = ""
-    for name, path in paths.items():
+    for name in names:
         try:
-            part = _open(path, name)
+            part = _open(folder / name, name)
         except (*ARROW_ERRORS, EOFError) as error:
             problem = str(error).splitlines()[0] if str(error) else type(error).__name__
             tally.add("unreadable_file", f"{shown(name)}: {shown(problem)}")
@@ -122,7 +132,7 @@ def _open_all(paths: Mapping[str, Path], tally: Tally) -> list[Part]:
         parts.append(PartitionedPart(part, columns) if columns else part)
     if not parts:
         raise Refusal(
-            f"the log must have a readable file, got {listing(list(paths), 5)}: "
+            f"the log must have a readable file, got {listing(names, 5)}: "
             f"{shown(problem).rstrip('.')}.",
             "A file that was cut, such as a Parquet file without its footer, must be written "
             "again.",

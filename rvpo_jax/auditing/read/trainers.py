@@ -20,6 +20,7 @@ columns     any other table, such as those of           named, else prompt at a 
 import dataclasses
 import re
 from collections.abc import Collection, Mapping
+from typing import Literal
 
 from .rows_of_trainers import (
     Expand,
@@ -53,8 +54,9 @@ class Trainer:
     """Role to names of its column, the preferred one first."""
     path: re.Pattern[str] | None = None
     """Path of its files in a folder; ``run`` is what comes before it, ``step`` the step."""
-    certain: bool = True
-    """Whether a path tells the trainer; else it is looked for only where the user says so."""
+    search: Literal["first", "last", "named"] = "first"
+    """Whether its paths come before the files of the folder itself, or after them, or are looked
+    for only where the user names the trainer."""
     several_runs: bool = False
     """Whether the files of several runs make up one log."""
     columns: tuple[frozenset[str], ...] = ()
@@ -94,7 +96,7 @@ TRAINERS: dict[str, Trainer] = {
     ),
     "verl": Trainer(
         path=_path(r"(?P<step>\d+)\.jsonl(?:\.gz)?"),
-        certain=False,  # mere numbers
+        search="named",  # mere numbers
         columns=(frozenset({"input", "output", "score", "step"}),),
         roles={
             "step": ("step",),
@@ -130,7 +132,7 @@ TRAINERS: dict[str, Trainer] = {
         totals=("rewards", "reward"),
     ),
     "verifiers": Trainer(
-        # prime-rl; where both are there, folders.py prefers the batch that was trained on.
+        # prime-rl; of both, folders.py takes the batch that was trained on.
         path=_path(
             r"step_(?P<step>\d+)/"
             r"(?:train/(?:effective|all)/traces|train_rollouts)\.jsonl(?:\.gz)?"
@@ -162,6 +164,7 @@ TRAINERS: dict[str, Trainer] = {
     ),
     "lm_eval": Trainer(
         path=_path(r"samples_[^/]+\.jsonl"),
+        search="last",
         several_runs=True,  # one completion of each document per model
         columns=(frozenset({"doc_id", "doc", "filtered_resps"}),),
         expand=expand_lm_eval,
@@ -173,6 +176,7 @@ TRAINERS: dict[str, Trainer] = {
     ),
     "columns": Trainer(
         path=re.compile(r"(?P<run>.*?)(?:_(?P<step>\d+)_[0-9a-f]{8,})?\.table\.json", re.DOTALL),
+        search="last",
         roles={
             "step": STEPS,
             "prompt": PROMPTS,
