@@ -98,6 +98,8 @@ def make_report(
                 ("level and spread", "ok"),
             )
         ],
+        "alarms": [{"test": "paid", "channel": names[-1]}],
+        "focus": [{"channel": names[-1], "why": "paid"}],
         "error_rate": 0.01,
         "rule_in_use": in_use,
         "rules": rules,
@@ -110,6 +112,7 @@ def make_report(
         **table.between(),
         "level": table.level(),
         "spread": {"k_spread": 0.71, "to_mean": 0.22, "to_min": 0.44, "position": 1 / 3},
+        "sweep": table.sweep(),
         "flips": table.flips(),
         "compensation": table.compensation(),
         "trajectory": table.trajectory(num_windows) if num_windows else None,
@@ -407,6 +410,14 @@ class _Table:
             for place, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True))
         ]
         return {"edges": edges, "cells": cells, "favours": "Easy channels get more of the weight."}
+
+    def sweep(self):
+        """Made up, but another number for every k, channel and quantity."""
+        count = len(self.names)
+        places = [[k * count + m for m in range(count)] for k in range(len(GRID))]
+        scales = {"rate": 0.001, "of_failures": 0.002, "gap": -0.03, "weight": 0.003}
+        parts = {name: [[s * x for x in row] for row in places] for name, s in scales.items()}
+        return {"k": list(GRID), "completions": len(self.rows), **parts}
 
     def flips(self):
         pairs = [[self.paid[a] != self.paid[b] for b in self.rules] for a in self.rules]

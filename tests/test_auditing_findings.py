@@ -36,7 +36,7 @@ def test_of_a_log_without_problems_is_said_what_was_looked_for(clean):
         "that are paid (1 channel), channels that whole groups fail (4 channels) and pass rates "
         "that fall (4 channels)."
     )
-    assert "probability 1% at most" in clean["verdict"]["certainty"]
+    assert "probability 1 % at most" in clean["verdict"]["certainty"]
 
 
 @pytest.mark.parametrize(

@@ -3,50 +3,54 @@
 ``N`` completions, ``M`` channels, ``G`` completions of a group.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .formulas import soft_minimum
-from .replay import BLOCK_VALUES, Replay, whitening_statistics
+from .replay import Replay, whitening_statistics
 from .rules import Rule
+from .sweep import K_GRID, soft_minima_over_k
 from .tables import judged_channels, number
 
 MAX_CASES = 60
 PER_REASON = {"quiet": 36, "flip": 14, "pushed_down": 5, "dead_fail": 5}
 MAX_TEXT = 4000
-K_GRID = (
-    *(round(0.1 * i, 1) for i in range(21)),
-    2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 20.0, 50.0, float("inf"),
-)  # fmt: skip
+FIRST = 3  # cases of each channel in focus come before all others
 
 
-def select_cases(played: Replay, rule: str, other: str) -> list[tuple[int, str]]:
+def select_cases(
+    played: Replay, rule: str, other: str, focus: Sequence[Mapping[str, str]] = ()
+) -> list[tuple[int, str]]:
     """Rows to show and why, at most ``MAX_CASES``, at most two of a group and reason.
 
     Args:
       played: the replay.
       rule: the rule in use.
       other: the rule to compare with.
+      focus: channels whose cases come first, with why (``focus_channels``).
 
     Returns:
-      (row, reason) pairs: the most reinforced failures of each judged channel; the largest sign
-      flips between the two rules; completions that meet everything and are pushed down; failures
-      that no rule can see.
+      (row, reason) pairs: failures of the channels in focus; the most reinforced failures of each
+      judged channel; the largest sign flips between the two rules; completions that meet
+      everything and are pushed down; failures that no rule can see.
     """
     chosen: dict[int, str] = {}
-    used = np.where(np.isfinite(played.advantages[rule]), played.advantages[rule], 0.0)
-    compared = np.where(np.isfinite(played.advantages[other]), played.advantages[other], 0.0)
+    used, compared = (
+        np.where(np.isfinite(played.advantages[name]), played.advantages[name], 0.0)
+        for name in (rule, other)
+    )
+    names = [channel.name for channel in played.log.channels]
+    for place in focus:
+        _add_focus(played, used, rule, names.index(place["channel"]), place["why"], chosen)
     judged = judged_channels(played)
     each = max(PER_REASON["quiet"] // len(judged), 2)
     quiet_left = PER_REASON["quiet"]
     for index in judged:
-        name = played.log.channels[index].name
-        failed = played.where[:, index] & ~played.met[:, index] & played.reinforced(rule)
-        rows = _top(played, used, failed & played.usable, min(each, quiet_left), chosen)
+        failed = _failed(played, index) & played.reinforced(rule)
+        rows = _top(played, used, failed, min(each, quiet_left), chosen)
         quiet_left -= len(rows)
-        chosen |= {row: f"fails {name} and is reinforced" for row in rows}
+        chosen |= dict.fromkeys(rows, f"fails {names[index]} and is reinforced")
     flips = (played.reinforced(rule) != played.reinforced(other)) & played.usable
     for row in _top(played, np.abs(used - compared), flips, PER_REASON["flip"], chosen):
         chosen[row] = f"{rule} and {other} disagree about its sign"
@@ -55,24 +59,54 @@ def select_cases(played: Replay, rule: str, other: str) -> list[tuple[int, str]]
         chosen[row] = "meets every channel and is pushed down"
     blind = (played.status == 3)[played.log.group] & ~played.met & played.where
     for row in _top(played, used, blind.any(-1), PER_REASON["dead_fail"], chosen):
-        channel = played.log.channels[int(np.argmax(blind[row]))].name
-        chosen[row] = f"all of its group fail {channel}: no group-relative rule sees it"
+        chosen[row] = _unseen(names[int(np.argmax(blind[row]))])
     return list(chosen.items())[:MAX_CASES]
 
 
+def _add_focus(
+    played: Replay, used: np.ndarray, rule: str, index: int, why: str, chosen: dict[int, str]
+) -> None:
+    """The first cases of a channel: what its alarm is about, else what fails it; one of a group."""
+    name, failed = played.log.channels[index].name, _failed(played, index)
+    blind = failed & (played.status[:, index] == 3)[played.log.group]
+    kinds = [
+        (blind, _unseen(name)),
+        (failed & played.reinforced(rule), f"fails {name} and is reinforced"),
+        (failed, f"fails {name}"),
+    ]
+    left = FIRST
+    for where, reason in kinds if why == "dead_fail" else kinds[1:]:
+        rows = _top(played, used, where, left, chosen, per_group=1)
+        chosen |= dict.fromkeys(rows, reason)
+        left -= len(rows)
+
+
+def _failed(played: Replay, index: int) -> np.ndarray:
+    return played.where[:, index] & ~played.met[:, index] & played.usable
+
+
+def _unseen(name: str) -> str:
+    return f"all of its group fail {name}: no group-relative rule sees it"
+
+
 def _top(
-    played: Replay, values: np.ndarray, where: np.ndarray, num: int, taken: dict[int, str]
+    played: Replay,
+    values: np.ndarray,
+    where: np.ndarray,
+    num: int,
+    taken: dict[int, str],
+    per_group: int = 2,
 ) -> list[int]:
-    """Rows with the largest values, at most two of a group."""
+    """Rows with the largest values, at most so many of a group."""
     rows = np.flatnonzero(where)
     rows = rows[np.argsort(-values[rows], kind="stable")]
     found: list[int] = []
-    per_group: dict[int, int] = {}
+    of_group: dict[int, int] = {}
     for row in rows[: 50 * MAX_CASES].tolist():
         group = int(played.log.group[row])
-        if len(found) < num and row not in taken and per_group.get(group, 0) < 2:
+        if len(found) < num and row not in taken and of_group.get(group, 0) < per_group:
             found.append(row)
-            per_group[group] = per_group.get(group, 0) + 1
+            of_group[group] = of_group.get(group, 0) + 1
     return found
 
 
@@ -155,7 +189,7 @@ def whitening_grid(played: Replay, batches: list[int]) -> list[dict[str, Any]]:
         return [_grid_entry(np.zeros(len(K_GRID)), np.ones(len(K_GRID)))] * len(batches)
     place = np.searchsorted(batches, played.batch[rows])
     means, stds = np.zeros((2, len(K_GRID), len(batches)))
-    for index, aggregate in enumerate(_aggregates(played, rows)):
+    for index, aggregate in enumerate(soft_minima_over_k(played, rows)):
         mean, std = whitening_statistics(aggregate, np.ones(len(rows), bool), place)
         means[index, : len(mean)], stds[index, : len(std)] = mean, std
     return [_grid_entry(means[:, i], stds[:, i]) for i in range(len(batches))]
@@ -167,15 +201,6 @@ def _grid_entry(mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
     for name, at in (("gdpo", 0), ("hard_min", -1)):
         entry[name] = {"mean": float(mean[at]), "std": float(std[at])}
     return entry | {"grpo": {"mean": 0.0, "std": 1.0}}
-
-
-def _aggregates(played: Replay, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """``[n]`` soft minima of the rows for each k of the grid."""
-    height = max(BLOCK_VALUES // played.scores.shape[1], 1)
-    blocks = [rows[start : start + height] for start in range(0, len(rows), height)]
-    for k in K_GRID:
-        parts = [soft_minimum(played.scores[block], played.where[block], k) for block in blocks]
-        yield np.concatenate(parts)
 
 
 def scatter_rows(played: Replay, rule: str, num: int) -> np.ndarray:

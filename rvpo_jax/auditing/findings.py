@@ -29,7 +29,7 @@ def write_findings(report: Mapping[str, Any], judged: Sequence[str]) -> dict[str
       judged: names of the channels whose failure counts as one.
 
     Returns:
-      ``verdict``, ``sentences`` and ``error_rate``.
+      ``verdict``, ``sentences``, ``alarms`` (``test`` and ``channel``) and ``error_rate``.
     """
     p_values = _p_values(report, judged)
     alarms = {key: p < ERROR_RATE for key, p in holm(p_values).items()}
@@ -37,6 +37,7 @@ def write_findings(report: Mapping[str, Any], judged: Sequence[str]) -> dict[str
     return {
         "verdict": _verdict(report, p_values, sentences),
         "sentences": sentences,
+        "alarms": [{"test": test, "channel": name} for (test, name), on in alarms.items() if on],
         "error_rate": ERROR_RATE,
     }
 
@@ -64,7 +65,9 @@ def _verdict(
     sentences: Sequence[Mapping[str, str]],
 ) -> dict[str, str]:
     """The worst level, in a headline, and how sure that is."""
-    sure = f"A log without problems raises an alarm with probability {ERROR_RATE:.0%} at most."
+    sure = (
+        f"A log without problems raises an alarm with probability {100 * ERROR_RATE:.0f} % at most."
+    )
     problems = [s["topic"].lower() for s in sentences if s["level"] == "problem"]
     if problems:
         headline = f"{plural(len(problems), 'problem')}: {names(problems)}."

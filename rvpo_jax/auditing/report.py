@@ -13,10 +13,12 @@ from ..basics.version import __version__
 from . import cases, compare, findings, tables, trends
 from .checks import run_checks
 from .definitions import definition_rows
+from .focus import focus_channels
 from .payers import payer_table
 from .read import ReadOptions, RewardLog, read_log
 from .replay import Replay, replay
 from .rules import Further, Rule, base_rules, parse_rule
+from .sweep import sweep_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -178,7 +180,8 @@ def _report(
     report = _tables(played, risk_coef)
     judged = [log.channels[index].name for index in tables.judged_channels(played)]
     report |= findings.write_findings(report, judged)
-    chosen = cases.select_cases(played, rules[0].name, cases.other_rule(rules))
+    report["focus"] = focus_channels(report, judged)
+    chosen = cases.select_cases(played, rules[0].name, cases.other_rule(rules), report["focus"])
     shown, batches = cases.describe_cases(played, chosen, redact=redact)
     return report | {"cases": shown, "batches": batches, "redacted": redact}
 
@@ -209,6 +212,7 @@ def _tables(played: Replay, risk_coef: float) -> dict[str, Any]:
         **tables.between_channels(played),
         "level": tables.level_table(played),
         "spread": tables.spread_table(played, risk_coef),
+        "sweep": sweep_table(played),
         "flips": tables.flip_table(played),
         "compensation": tables.compensation_table(played),
         "trajectory": trends.trajectory(played, followed),
