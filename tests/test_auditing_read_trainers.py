@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rvpo_jax.auditing.command import Audit
 from rvpo_jax.auditing.read import ReadOptions, read_log
 from rvpo_jax.auditing.read.log import FORMATS
 from rvpo_jax.auditing.read.trainers import TRAINERS
-from rvpo_jax.cli.commands import Audit
 
 
 def write_jsonl(path, rows):

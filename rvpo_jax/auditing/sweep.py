@@ -105,7 +105,7 @@ def _ratios(numerator: np.ndarray, denominator: np.ndarray) -> list[float | None
 
 def _mean_weights(scores: np.ndarray, where: np.ndarray, k: float) -> list[float]:
     """Mean gradient of the soft minimum; equal minima share it at k = infinity."""
-    excess = np.where(where, scores, np.inf)
-    excess = excess - excess.min(-1, keepdims=True)
-    parts = excess == 0 if np.isinf(k) else np.where(where, np.exp(-k * excess), 0.0)
+    lowest = np.where(where, scores, np.inf).min(-1, keepdims=True)
+    excess = np.where(where, scores - lowest, 0.0)
+    parts = where * ((excess == 0) if np.isinf(k) else np.exp(-k * excess))
     return (parts / parts.sum(-1, keepdims=True)).mean(0, dtype=np.float64).tolist()
