@@ -7,6 +7,7 @@ import pytest
 from planted import CHANNELS, make_log, make_rewards
 
 from rvpo_jax.auditing import checks
+from rvpo_jax.auditing.read import read_log
 from rvpo_jax.auditing.replay import replay
 from rvpo_jax.auditing.report import _report
 from rvpo_jax.auditing.rules import base_rules
@@ -71,6 +72,61 @@ def test_a_channel_that_becomes_solved_is_named():
     [finding] = found(checks.saturated, rewards)
     assert finding["channels"] == ["format"]
     assert "by whole groups in 100 % of the last third" in finding["text"]
+
+
+def with_texts(lengths, codes, rewards=None):
+    rewards = make_rewards() if rewards is None else rewards
+    log = make_log(steps=rewards.shape[0])
+    log = dataclasses.replace(
+        log,
+        rewards=rewards.reshape(-1, 4).astype(np.float32),
+        completion_length=np.asarray(lengths, np.float32),
+        completion_code=np.asarray(codes, np.int64),
+    )
+    return replay(log, base_rules(1.0, False), 1.0)
+
+
+@pytest.mark.parametrize(("sign", "way"), [(1, "Longer"), (-1, "Shorter")])
+def test_length_that_is_paid_is_named_with_its_sign(sign, way):
+    rewards = make_rewards()
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=rewards.shape[:3])
+    length = 500 + sign * 100 * rewards.sum(-1) + 50 * noise
+    codes = np.arange(length.size)
+    [finding] = checks.lengths(with_texts(length.reshape(-1), codes, rewards))
+    assert finding["text"].startswith(f"{way} completions are paid")
+    # Prompts whose completions are longer say nothing: only the group counts.
+    of_prompt = np.repeat(rng.normal(size=length.size // 8), 8)
+    assert checks.lengths(with_texts(500 + 100 * of_prompt, codes, rewards)) == []
+
+
+def test_one_text_for_many_prompts_is_named_and_a_label_is_not():
+    codes = np.arange(48 * 16 * 8)
+    codes[::5] = 0
+    [finding] = checks.repeats(with_texts(np.full(len(codes), 80), codes))
+    assert "makes up 20 % of all, in answer to 32 prompts" in finding["text"]
+    assert checks.repeats(with_texts(np.full(len(codes), 3), codes)) == []
+    codes[::5] = np.arange(len(codes[::5]))
+    assert checks.repeats(with_texts(np.full(len(codes), 80), codes)) == []
+
+
+def test_lengths_and_equal_texts_are_read_from_any_table(tmp_path):
+    import json
+
+    texts = ["ab", "é", None, "ab"]
+    messages = [[{"role": "assistant", "content": text}] if text else None for text in texts]
+    rows = {"prompt": ["p", "p", "q", "q"], "r": [0.0, 1.0, 1.0, 0.0]}
+    for source in ({**rows, "completion": texts}, {**rows, "completion": messages}):
+        log = read_log(source)
+        assert (log.completion_code >= 0).tolist() == [True, True, False, True]
+        assert log.completion_code[0] == log.completion_code[3] != log.completion_code[1]
+    path = tmp_path / "log.jsonl"
+    columns = {**rows, "completion": texts}
+    lines = [json.dumps({k: v[i] for k, v in columns.items()}) for i in range(4)]
+    path.write_text("\n".join(lines))
+    for source in (path, columns):
+        np.testing.assert_array_equal(read_log(source).completion_length, [2, 2, np.nan, 2])
+    assert read_log(rows).completion_length is None
 
 
 def test_what_the_checks_find_is_a_sentence_and_no_alarm():

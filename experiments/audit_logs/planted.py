@@ -65,7 +65,7 @@ def blind(rng: np.random.Generator) -> Planted:
     pool = int(found.prompt.max()) + 1
     hard = rng.random(pool) < rng.uniform(0.45, 0.9)
     found.named("format")[hard[found.prompt]] = 0
-    return Planted(found.columns(), ("Every completion of the group fails format",))
+    return Planted(found.columns(), ("format in",))
 
 
 def silent_groups(rng: np.random.Generator) -> Planted:

@@ -23,6 +23,10 @@ JUMP_ERRORS = 8.0  # usual moves from window to window that a jump exceeds
 JUMP_SPREAD = 0.5  # standard deviations within groups that the mean jumps by at least
 JUMP_SCALE = 2.0  # factor of the scale
 SOLVED = 0.95  # of the groups, met by all
+LENGTH = 0.5  # correlation of length and advantage
+REPEATED = 0.1  # of all completions, one text
+REPEATED_PROMPTS = 10  # that it answers at least
+REPEATED_BYTES = 20  # that it has at least: a short one may be a label
 
 
 def run_checks(played: Replay) -> list[dict[str, Any]]:
@@ -218,4 +222,70 @@ def saturated(played: Replay) -> list[dict[str, Any]]:
     return found
 
 
-CHECKS: tuple[Callable[[Replay], list[dict[str, Any]]], ...] = (twins, flips, jumps, saturated)
+def lengths(played: Replay) -> list[dict[str, Any]]:
+    """Whether length is what the rule in use pays for.
+
+    Args:
+      played: the replay.
+
+    Returns:
+      One finding, or none.
+    """
+    length = played.log.completion_length
+    if length is None:
+        return []
+    advantage = played.advantages[played.rules[0].name]
+    rows = np.flatnonzero(np.isfinite(length) & np.isfinite(advantage) & played.usable)
+    group = played.log.group[rows]
+    moves = [_within(values[rows].astype(float), group) for values in (length, advantage)]
+    scale = math.sqrt(float(moves[0] @ moves[0]) * float(moves[1] @ moves[1]))
+    live = np.bincount(group, moves[0] ** 2 * moves[1] ** 2) > 0
+    if live.sum() < MIN_GROUPS or not scale > 0:
+        return []
+    value = float(moves[0] @ moves[1]) / scale
+    if abs(value) < LENGTH:
+        return []
+    way = "Longer" if value > 0 else "Shorter"
+    text = f"{way} completions are paid: length and advantage have correlation {value:+.2f}."
+    return [_finding("lengths", [], text)]
+
+
+def _within(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Deviations from the mean of the group."""
+    count = np.maximum(np.bincount(group), 1)
+    return values - (np.bincount(group, values) / count)[group]
+
+
+def repeats(played: Replay) -> list[dict[str, Any]]:
+    """Whether one text answers many prompts.
+
+    Args:
+      played: the replay.
+
+    Returns:
+      One finding, or none.
+    """
+    code, length = played.log.completion_code, played.log.completion_length
+    if code is None or length is None or not np.any(code >= 0):
+        return []
+    count = np.bincount(code[code >= 0])
+    most = int(np.argmax(count))
+    rows = np.flatnonzero(code == most)
+    share, prompts = len(rows) / len(code), len(np.unique(played.log.prompt[rows]))
+    if share < REPEATED or prompts < REPEATED_PROMPTS or length[rows[0]] < REPEATED_BYTES:
+        return []
+    text = (
+        f"One completion makes up {percent(share, unit=' %')} of all, in answer to {prompts:,} "
+        "prompts: the policy may have collapsed to it."
+    )
+    return [_finding("repeats", [], text)]
+
+
+CHECKS: tuple[Callable[[Replay], list[dict[str, Any]]], ...] = (
+    twins,
+    flips,
+    jumps,
+    saturated,
+    lengths,
+    repeats,
+)

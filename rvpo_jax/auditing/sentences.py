@@ -290,7 +290,8 @@ def _noticed(report: Mapping) -> dict[str, str]:
     checks = report["checks"]
     if not checks:
         text = (
-            "Nothing else: no channels that say the same, change sides, jump or teach nothing more."
+            "Nothing else: no channels that say the same, change sides, jump or teach nothing "
+            "more; no length that is paid, no text that is repeated."
         )
         return _sentence(topic, "ok", text)
     more = len(checks) - MAX_NOTICED

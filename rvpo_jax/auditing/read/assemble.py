@@ -85,6 +85,7 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
         method=method,
         risk_coef=risk_coef,
         assumed_pass=assumed,
+        **_completions(store, rows),
         notes=(
             *plan.notes,
             *lost,
@@ -277,6 +278,17 @@ def _take(
 def _duplicates(store: Store, rows: _Rows, groups: Groups, rewards: np.ndarray) -> list[Note]:
     completion = _take(store.key("completion"), rows.kept)
     return duplicate_notes(groups, completion, rewards) if completion else []
+
+
+def _completions(store: Store, rows: _Rows) -> dict[str, np.ndarray]:
+    """Which completions are equal, and how long they are."""
+    key = _take(store.key("completion"), rows.kept)
+    if key is None:
+        return {}
+    codes, present = key
+    ids = np.unique(codes, return_inverse=True)[1]
+    code = np.where(present, ids, -1).astype(np.int64)
+    return {"completion_code": code, "completion_length": store.lengths()[rows.kept]}
 
 
 def _text_notes(store: Store) -> list[Note]:

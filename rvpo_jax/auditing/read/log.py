@@ -114,6 +114,10 @@ class RewardLog:
     """Of a run of ours."""
     assumed_pass: frozenset[str] = frozenset()
     """Channels whose pass_at is a guess from their values."""
+    completion_code: np.ndarray | None = None
+    """``[N]`` int64, equal for equal completions, -1 without one; None: the log has no texts."""
+    completion_length: np.ndarray | None = None
+    """``[N]`` float32 bytes of the completions, NaN without one; None: the log has no texts."""
     notes: tuple[Note, ...]
     """Everything counted, assumed or left out."""
     read_texts: Callable[[Sequence[int]], list[tuple[str | None, str | None]]]

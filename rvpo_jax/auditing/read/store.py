@@ -12,7 +12,7 @@ import numpy as np
 from .formats import Layout
 from .log import Note, count_notes, listing
 from .parts import Chunk, Kind
-from .values import to_advantages, to_codes, to_float32, to_numbers, to_steps
+from .values import to_advantages, to_codes, to_float32, to_lengths, to_numbers, to_steps
 
 KEYS = ("group", "prompt", "prompt_key", "completion")
 MAX_CANDIDATES = 256
@@ -69,6 +69,7 @@ class Store:
         self._steps: list[tuple[np.ndarray, np.ndarray]] = []
         self._advantages: list[np.ndarray] = []
         self._codes: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {key: [] for key in KEYS}
+        self._lengths: list[np.ndarray] = []
         self._places: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def add(self, chunk: Chunk, part: int, kinds: dict[str, Kind], named_step: int | None) -> None:
@@ -95,6 +96,12 @@ class Store:
         self._advantages.append(
             to_advantages(chunk.column(advantage))
             if advantage is not None and advantage in present
+            else np.full(chunk.num_rows, np.nan, np.float32)
+        )
+        completion = self.layout.completion
+        self._lengths.append(
+            to_lengths(chunk.column(completion))
+            if completion is not None and completion in present
             else np.full(chunk.num_rows, np.nan, np.float32)
         )
         parts = np.full(chunk.num_rows, part, np.int64)
@@ -155,6 +162,10 @@ class Store:
     def advantages(self) -> np.ndarray:
         """``[N]`` float32, NaN where there is none."""
         return np.concatenate(self._advantages)
+
+    def lengths(self) -> np.ndarray:
+        """``[N]`` float32 bytes of the completions, NaN where there is none."""
+        return np.concatenate(self._lengths)
 
     def key(self, role: str) -> tuple[np.ndarray, np.ndarray] | None:
         """``[N]`` codes of a role and which rows have one; None: no row does."""

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Column: TypeAlias = pa.Array | list[Any]
 MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
@@ -234,6 +235,24 @@ def to_codes(column: Column) -> tuple[np.ndarray, np.ndarray]:
     # NaN, which is not equal to itself, is how pandas writes a missing text.
     present = np.array([value is not None and value == value for value in values], bool)
     return _codes_of(values), present
+
+
+def to_lengths(column: Column) -> np.ndarray:
+    """How long texts are.
+
+    Args:
+      column: ``[n]`` of any type.
+
+    Returns:
+      ``[n]`` float32 bytes, of what is no text in its canonical form; NaN where there is nothing.
+    """
+    if isinstance(column, pa.Array) and is_text_type(column.type):
+        sizes = pc.binary_length(column.cast(pa.large_binary()))
+        return sizes.cast(pa.float32()).to_numpy(zero_copy_only=False)
+    values = to_list(column)
+    return np.array(
+        [np.nan if value is None else len(canonical(value)) for value in values], np.float32
+    )
 
 
 def _encoded(column: pa.Array) -> tuple[pa.Array, pa.Array] | None:
