@@ -24,14 +24,13 @@ def plot(results: dict, path: Path) -> None:
         }
         places = np.arange(len(rows))[::-1]
         mean, low, high = (
-            100 * np.array([row[key] for row in rows.values()]) for key in ("mean", "low", "high")
+            100 * np.array([row[key] for row in rows.values()]) for key in ("ours", "low", "high")
         )
         axes.errorbar(mean, places, xerr=[mean - low, high - mean], fmt="o", capsize=2)
         axes.set_yticks(places, list(rows), fontsize=8)
         axes.set(xlabel="% [95 % interval]")
         title(axes, label)
     right.axvline(1.0, color="0.6", linestyle="--")
-    figure.tight_layout()
     save_figure(figure, path)
 
 

@@ -45,7 +45,7 @@ def interval(count: int, total: int) -> Value:
     """A share with its exact (Clopper-Pearson) 95 % interval."""
     low = stats.beta.ppf(0.025, count, total - count + 1) if count else 0.0
     high = stats.beta.ppf(0.975, count + 1, total - count) if count < total else 1.0
-    return {"mean": count / total, "low": float(low), "high": float(high)}
+    return {"ours": count / total, "low": float(low), "high": float(high), "n": total}
 
 
 def measure(seeds: list[int], smoke: bool) -> Outcome:
