@@ -521,6 +521,7 @@ def test_hostile_tables_end_in_a_clear_error(tmp_path, content):
         {"doc_id": 1, "doc": 2, "filtered_resps": 3, "metrics": [["x"], None], "arguments": 4},
         {"content": 5, "rewards": {}},
         {"input_prompt": 1, "output_response": [2], "score": [[1], "x"]},
+        {"input_prompt": 1, "output_response": 2, "score": [10**400, 0.5]},
     ],
 )
 def test_rows_that_are_not_as_their_writer_has_them_never_raise(tmp_path, row):
@@ -603,3 +604,21 @@ def test_tables_that_hold_no_groups_or_no_rewards_say_so(tmp_path, columns, row,
     path = write_json(tmp_path / "samples_1_ab12cd34.table.json", table_json(columns, row, row))
     with pytest.raises(ValueError, match=problem):
         read_log(path)
+
+
+def test_a_row_with_far_too_many_completions_is_cut_and_counted(tmp_path):
+    count = (1 << 16) + 3
+    row = {"prompt": "p", "completions": ["x"] * count, "r": [0.0] * (count - 1) + [1.0]}
+    log = read_log(write_jsonl(tmp_path / "log.jsonl", [row, {"prompt": "q", "r": 1.0}]))
+    assert len(log.group) == (1 << 16) + 1 and kinds_of(log)["full_row"] == 1
+    assert log.read_texts([65_535, 65_536]) == [("p", "x"), ("q", None)]
+
+
+def test_a_column_of_any_texts_beside_a_score_does_not_make_a_table_long():
+    columns = {
+        "prompt": ["p"] * 600,
+        "completion": ["x"] * 600,
+        "metric": list(map(str, range(600))),
+    }
+    log = read_log(columns | {"value": [0.0, 1.0] * 300})
+    assert (names_of(log), len(log.group)) == (["value"], 600)

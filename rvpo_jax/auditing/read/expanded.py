@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from .log import Tally
+from .log import Tally, shown
 from .parts import CHUNK_ROWS, Chunk, Kind, Part, Row, flatten, rows_to_chunk
-from .rows_of_trainers import Expand
+from .rows_of_trainers import MAX_IN_ROW, Expand
 from .trainers import COMPLETIONS, TOTALS
 from .values import to_list
 
-BITS = 20  # of a place, for the number of a completion in its row
+BITS = 16  # of a place, for the number of a completion in its row
 
 
 class ExpandedPart:
@@ -36,11 +36,14 @@ class ExpandedPart:
         del wants  # what a column becomes is known only afterwards
         ordinal = 0
         for chunk in self._part.chunks(lambda name, kind: True, tally):
-            rows, places = [], []
+            rows: list[Row] = []
+            places: list[int] = []
             for row, place in zip(chunk_rows(chunk), chunk.places.tolist(), strict=True):
-                for number, inner in enumerate(self._expand(row)):
-                    rows.append(inner)
-                    places.append(place << BITS | number)
+                inner = self._expand(row)
+                if len(inner) > MAX_IN_ROW:
+                    tally.add("full_row", f"row {place} of {shown(self.name)}")
+                rows += inner[:MAX_IN_ROW]
+                places += [place << BITS | number for number in range(len(inner[:MAX_IN_ROW]))]
             for first in range(0, len(rows), CHUNK_ROWS):
                 some = rows[first : first + CHUNK_ROWS]
                 ordinals = range(ordinal, ordinal + len(some))
@@ -83,9 +86,9 @@ def holds_lists(rows: Sequence[Row]) -> bool:
       rows: Its first ones.
 
     Returns:
-      True where most of them do.
+      True where one of them does; ``explode`` leaves the others as they are.
     """
-    return 2 * sum(_completions(row) is not None for row in rows) > len(rows)
+    return any(_completions(row) is not None for row in rows)
 
 
 def explode(row: Row) -> list[Row]:
@@ -107,7 +110,7 @@ def explode(row: Row) -> list[Row]:
     lists = {name for name, value in row.items() if isinstance(value, list) and len(value) == count}
     return [
         flatten({name: value[place] if name in lists else value for name, value in row.items()})
-        for place in range(count)
+        for place in range(min(count, MAX_IN_ROW + 1))
     ]
 
 

@@ -58,7 +58,7 @@ def find_long(columns: Collection[str]) -> Long | None:
 
 
 class LongPart:
-    """A long table as a wide one.
+    """A long table as a wide one; one with too many channels to be one has no columns.
 
     Args:
       part: With one row per completion and channel; its numbers are read at once.
@@ -73,27 +73,33 @@ class LongPart:
         self._part = part
         self._kept = set(kept)
         self._wanted = {long.name, *long.values, *keys, *kept}
+        self.columns: dict[str, np.ndarray] = {}
+        self.num_rows = self.num_completions = 0
+        self._first = np.zeros(0, bool)
+        self._read(long, keys)
+
+    def _read(self, long: Long, keys: Sequence[str]) -> None:
         labels: dict[str, int] = {}
-        read = [_codes(chunk, long, keys, labels) for chunk in self._chunks(Tally())]
-        key, label, values, places = map(np.concatenate, zip(*read, strict=True)) if read else (
-            *(np.zeros(0, np.int64),) * 2, np.zeros((0, len(long.values))), np.zeros(0, np.int64)
-        )  # fmt: skip
-        self.num_rows = len(key)
+        read = []
+        for chunk in self._chunks(Tally()):
+            read.append(_codes(chunk, long, keys, labels))
+            if len(labels) * len(long.values) > MAX_CHANNELS:
+                return  # any text, but no names of channels
+        if not read:
+            return
+        key, label, values = map(np.concatenate, zip(*read, strict=True))
         ids = dense(_mixed(key, _occurrence(key, label)))
-        count = int(ids.max(initial=-1)) + 1
-        self.num_completions = count
+        self.num_rows, self.num_completions = len(key), int(ids.max()) + 1
         self._first = np.zeros(len(ids), bool)
         self._first[np.unique(ids, return_index=True)[1]] = True
-        self.columns: dict[str, np.ndarray] = {}
         for text, number in labels.items():
             rows = label == number
             for value, column in zip(long.values, values.T, strict=True):
-                name = f"{long.prefix}{text}"
-                if len(long.values) > 1 or value.startswith(long.prefix):
-                    name = f"{value},{text}"
-                wide = np.full(count, np.nan)
+                wide = np.full(self.num_completions, np.nan)
                 wide[ids[rows]] = column[rows]
-                self.columns[name] = wide
+                # Metrics of lm-evaluation-harness are called like this in its results too.
+                is_metric = value.startswith(long.prefix)
+                self.columns[f"{value},{text}" if is_metric else f"{long.prefix}{text}"] = wide
 
     def fields(self) -> Mapping[str, Kind]:
         """Nothing: the columns that are kept are known only from the rows."""
@@ -159,8 +165,8 @@ def long_note(parts: Sequence[LongPart], long: Long) -> Note:
 
 def _codes(
     chunk: Chunk, long: Long, keys: Sequence[str], labels: dict[str, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """``[n]`` keys, ``[n]`` numbers of channels, ``[n, values]`` numbers, ``[n]`` places."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``[n]`` keys, ``[n]`` numbers of channels, ``[n, values]`` numbers."""
     key = np.zeros(chunk.num_rows, np.int64)
     for name in keys:
         key = _mixed(key, to_codes(chunk.column(name))[0])
@@ -169,7 +175,7 @@ def _codes(
         [-1 if text is None else labels.setdefault(text, len(labels)) for text in texts], np.int64
     )
     values = [to_numbers(chunk.column(name)).values for name in long.values]
-    return key, label, np.stack(values, axis=1), chunk.places
+    return key, label, np.stack(values, axis=1)
 
 
 def _mixed(key: np.ndarray, more: np.ndarray) -> np.ndarray:

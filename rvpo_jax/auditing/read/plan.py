@@ -12,7 +12,6 @@ from .formats import Layout, check_columns, make_layout
 from .log import Note, ReadOptions, Tally
 from .long_tables import (
     COMPLETION_IDS,
-    MAX_CHANNELS,
     Long,
     LongPart,
     find_long,
@@ -112,7 +111,7 @@ def _widened(
     wide = tuple(LongPart(part, long, sorted({*roles, *ids}), roles) for part in parts)
     rows, count = sum(part.num_rows for part in wide), sum(part.num_completions for part in wide)
     names = list(dict.fromkeys(name for part in wide for name in part.columns))
-    if rows < MIN_ROWS * count or len(names) > MAX_CHANNELS:
+    if not all(part.columns for part in wide) or rows < MIN_ROWS * count:
         return None
     layout = make_layout(layout.format, [*roles, *names], options, {})
     return Plan(wide, layout, (long_note(wide, long),))

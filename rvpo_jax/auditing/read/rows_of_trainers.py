@@ -4,12 +4,14 @@ Every function takes one flattened row and gives the rows of its completions. Wh
 none raises: what is not as the writer has it stays as it is, and is then counted by its column.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from .parts import Row, flatten
 
 Expand = Callable[[Row], list[Row]]
+MAX_IN_ROW = 1 << 16  # completions of a row; one more tells that there are too many
 
 
 def expand_nemo(row: Row) -> list[Row]:
@@ -64,7 +66,8 @@ def expand_verifiers(row: Row) -> list[Row]:
         "kind": _inside(row, "run", "work", "type"),
     }
     about = {name: value for name, value in about.items() if value is not None}
-    found = [_trace({"task": row["task"]} | flatten(t), about) for t in traces if type(t) is dict]
+    some = [trace for trace in traces[: MAX_IN_ROW + 1] if isinstance(trace, dict)]
+    found = [_trace({"task": row["task"]} | flatten(trace), about) for trace in some]
     return found or [_trace({"task": row["task"]}, about)]
 
 
@@ -102,7 +105,8 @@ def expand_skyrl(row: Row) -> list[Row]:
     """
     score = row.get("score")
     if isinstance(score, list) and score and all(type(item) in (int, float) for item in score):
-        return [row | {"score": float(sum(score))}]
+        with contextlib.suppress(OverflowError):  # an integer of hundreds of digits
+            return [row | {"score": sum(score)}]
     return [row]
 
 
