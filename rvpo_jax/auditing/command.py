@@ -7,18 +7,16 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from ..basics.refusals import Failure, Refusal
 from ..basics.text import printable
-from .fail_on import check_condition
-from .outputs import audit_folder, source_id
-from .read import ReadOptions
-from .report import audit
-from .rules import Further
-from .terminal import show_audit
+
+if TYPE_CHECKING:
+    from .read import ReadOptions
+    from .rules import Further
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,7 +91,7 @@ def _say(error: object, code: int) -> int:
     return code
 
 
-def run_command(command: Audit, further: Further | None = None) -> int:
+def run_command(command: Audit, further: "Further | None" = None) -> int:
     """Prints and writes an audit.
 
     Args:
@@ -106,7 +104,13 @@ def run_command(command: Audit, further: Further | None = None) -> int:
     Raises:
       Refusal: on logs or options that cannot be used.
     """
+    # Here, so that --help and a mistyped option need not wait for Arrow.
     from rich.console import Console
+
+    from .fail_on import check_condition
+    from .outputs import audit_folder, source_id
+    from .report import audit
+    from .terminal import show_audit
 
     if not 1 <= len(command.logs) <= 2:
         raise Refusal(
@@ -133,7 +137,9 @@ def run_command(command: Audit, further: Further | None = None) -> int:
     return 1 if failures else 0
 
 
-def _read_options(command: Audit) -> ReadOptions:
+def _read_options(command: Audit) -> "ReadOptions":
+    from .read import ReadOptions
+
     shared = {field.name for field in dataclasses.fields(ReadOptions)}
     marks = _pass_marks(command.pass_)
     return ReadOptions(

@@ -6,11 +6,13 @@ independent: all standard errors are cluster-robust, with the prompt as the clus
 
 import dataclasses
 import math
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from ..basics import intervals
+from ..basics.distributions import binomial_tail, t_quantile, t_tail
 from ..basics.intervals import CONFIDENCE, wilson_interval
 
 
@@ -151,9 +153,7 @@ def p_above(estimate: Estimate, threshold: float = 0.0) -> float:
         return math.nan
     if not estimate.se > 0:
         return 0.5**estimate.n if estimate.value > threshold else 1.0
-    from scipy import stats
-
-    return float(stats.t.sf((estimate.value - threshold) / estimate.se, estimate.n - 1))
+    return t_tail((estimate.value - threshold) / estimate.se, estimate.n - 1)
 
 
 def share_above(shares: np.ndarray, threshold: float) -> float:
@@ -171,10 +171,8 @@ def share_above(shares: np.ndarray, threshold: float) -> float:
     """
     if len(shares) < 3:
         return math.nan
-    from scipy import stats
-
     total = math.floor(float(np.sum(shares)) + 1e-9)
-    return float(stats.binom.sf(total - 1, len(shares), threshold))
+    return binomial_tail(total, len(shares), threshold)
 
 
 def holm(p_values: dict[Any, float]) -> dict[Any, float]:
@@ -201,8 +199,6 @@ def _standard_error(estimate: Estimate) -> float:
 
 def _quantile(num_clusters: int) -> float:
     """Of the t distribution over clusters; normal where there is one, whose trials then count."""
-    from scipy import stats
-
     if num_clusters < 2:
-        return float(stats.norm.ppf((1 + CONFIDENCE) / 2))
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, num_clusters - 1))
+        return NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    return t_quantile((1 + CONFIDENCE) / 2, num_clusters - 1)

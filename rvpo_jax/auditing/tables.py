@@ -255,26 +255,29 @@ def level_table(played: Replay) -> dict[str, Any]:
         rate = np.bincount(group, played.met[:, index], num_groups) / np.maximum(count, 1)
         place = np.searchsorted(EDGES, rate, side="right") - 1
         place = np.where(count > 0, np.minimum(place, len(EDGES) - 2), -1)
-        row_place = np.where(scored & played.usable, place[group], -1)
+        rows = scored & played.usable & (place >= 0)[group]
+        code = 2 * place[group[rows]] + played.met[rows, index]
+        size = 2 * (len(EDGES) - 1)
+        completions = np.bincount(code, minlength=size).reshape(-1, 2)
+        weight = np.bincount(code, played.weights[rows, index], size).reshape(-1, 2)
+        even = np.bincount(code, 1 / present[rows], size).reshape(-1, 2)
         for at in range(len(EDGES) - 1):
-            inside = row_place == at
-            failing, passing = inside & ~played.met[:, index], inside & played.met[:, index]
             cells.append(
                 {
                     "channel": channel.name,
                     "low": EDGES[at],
                     "high": EDGES[at + 1],
                     "groups": int((place == at).sum()),
-                    "weight_failing": _mean(played.weights[:, index], failing),
-                    "weight_passing": _mean(played.weights[:, index], passing),
-                    "weight_even": _mean(1 / present, inside),
+                    "weight_failing": _quotient(weight[at, 0], completions[at, 0]),
+                    "weight_passing": _quotient(weight[at, 1], completions[at, 1]),
+                    "weight_even": _quotient(even[at].sum(), completions[at].sum()),
                 }
             )
         live = played.status[group, index] == 1
-        for kind, rows in (("easy", rate[group] >= 0.75), ("hard", rate[group] <= 0.25)):
-            chosen = live & rows & scored & played.usable
+        for kind, ends in (("easy", rate >= 0.75), ("hard", rate <= 0.25)):
+            chosen = live & ends[group] & scored & played.usable
             pooled[kind][0] += float(played.weights[chosen, index].sum(dtype=np.float64))
-            pooled[kind][1] += float((1 / present)[chosen].sum())
+            pooled[kind][1] += float((1 / present[chosen]).sum())
     return {"edges": list(EDGES), "cells": cells, "favours": _favours(pooled)}
 
 
@@ -299,6 +302,10 @@ def _favours(pooled: dict[str, list[float]]) -> str:
             else "."
         )
     )
+
+
+def _quotient(total: float, count: int) -> float | None:
+    return float(total / count) if count else None
 
 
 def _mean(values: np.ndarray, where: np.ndarray) -> float | None:

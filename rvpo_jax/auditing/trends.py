@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..basics.distributions import t_quantile
 from ..basics.intervals import CONFIDENCE, wilson_interval
 from .estimates import Estimate, difference, holm, p_above, proportion
 from .replay import Replay
@@ -96,8 +97,6 @@ def _rates(
     met: np.ndarray, scored: np.ndarray, window: np.ndarray, group: np.ndarray
 ) -> dict[str, list[float | None]]:
     """Pass rate of each window with its interval; groups are the clusters."""
-    from scipy import stats
-
     size = int(window.max()) + 1
     num_groups = int(group.max()) + 1
     window_of_group = np.zeros(num_groups, np.int64)
@@ -116,7 +115,7 @@ def _rates(
             low = high = r = None
         else:
             size_eff = n if k < 2 else min(r * (1 - r) / v, n) if v > 0 else k
-            z = stats.t.ppf(0.975, k - 1) if k > 1 else 1.96
+            z = t_quantile(0.975, k - 1) if k > 1 else 1.96
             low, high = wilson_interval(float(r), float(size_eff), float(z))
         for key, value in (("rate", r), ("low", low), ("high", high)):
             result[key].append(None if value is None else float(value))
@@ -219,9 +218,7 @@ def _against_oneself(
 
 def _interval(value: float, error: float, size: int) -> Estimate:
     """An estimate from so many windows."""
-    from scipy import stats
-
-    half = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, size - 2))
+    half = error * t_quantile((1 + CONFIDENCE) / 2, size - 2)
     low, high = max(value - half, -1.0), min(value + half, 1.0)
     return Estimate(value=value, low=low, high=high, n=size - 1, se=error)
 
@@ -322,16 +319,15 @@ def reversals(played: Replay) -> list[dict[str, Any]]:
 
 def _clear_leads(values: np.ndarray, window: np.ndarray, size: int) -> np.ndarray:
     """+1 or -1 in windows whose mean is clearly above or below 0, else 0."""
-    from scipy import stats
-
     count = np.bincount(window, minlength=size)
     mean = np.bincount(window, values, size) / np.maximum(count, 1)
     squares = np.bincount(window, (values - mean[window]) ** 2, size)
     se = np.sqrt(squares / np.maximum(count - 1, 1) / np.maximum(count, 1))
     enough = (count >= 4) & (se > 0)
     t = np.where(enough, mean / np.where(enough, se, 1.0), 0.0)
-    p = 2 * stats.t.sf(np.abs(t), np.maximum(count - 1, 1))
-    return np.where(enough & (p < REVERSAL_P), np.sign(t), 0.0).astype(int)
+    sizes, place = np.unique(count, return_inverse=True)
+    bounds = [t_quantile(1 - REVERSAL_P / 2, max(size - 1, 1)) for size in sizes.tolist()]
+    return np.where(enough & (np.abs(t) > np.array(bounds)[place]), np.sign(t), 0.0).astype(int)
 
 
 def _group_means(values: np.ndarray, group: np.ndarray, where: np.ndarray, size: int) -> np.ndarray:

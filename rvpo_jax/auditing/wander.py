@@ -11,6 +11,8 @@ import dataclasses
 
 import numpy as np
 
+from ..basics.distributions import t_tail
+
 # Correlation of neighbours, and noise beside the autoregression, as multiples of its variance.
 RHOS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
 NOISES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 1e9)
@@ -42,8 +44,6 @@ def wander(series: np.ndarray) -> Wander:
     >>> wander(noise - np.arange(60) / 10).p_fall < 1e-3, wander(noise).p_fall < 0.05
     (True, False)
     """
-    from scipy import stats
-
     size = len(series)
     centered = series - series.mean()
     if np.ptp(series) == 0:
@@ -59,7 +59,7 @@ def wander(series: np.ndarray) -> Wander:
     spectra = (shapes * scale[:, None])[likely]
     worst = spectra[np.argmax(spectra[:, 0])]
     first = float(cosines[0] @ centered) / float(np.sqrt(worst[0]))  # positive where it falls
-    p_fall, p_rise = (float(stats.t.sf(sign * first, size - 2)) for sign in (1, -1))
+    p_fall, p_rise = (t_tail(sign * first, size - 2) for sign in (1, -1))
     return Wander(p_fall, p_rise, np.sqrt(worst))
 
 
