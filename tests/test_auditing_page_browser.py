@@ -385,8 +385,9 @@ def test_the_page_of_a_real_audit_computes_what_python_computed(visit, tmp_path)
     from planted import make_log
 
     from rvpo_jax.auditing.report import _report
+    from rvpo_jax.auditing.rules import parse_rule
 
-    report = _report(make_log(("paid",), steps=6), None, ("rvpo:k=2",), False)
+    report = _report(make_log(("paid",), steps=6), None, (parse_rule("rvpo:k=2"),), False)
     path = tmp_path / "audit.html"
     path.write_text(render_page(report), encoding="utf-8")
     page = visit(path).page
