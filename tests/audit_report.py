@@ -109,6 +109,7 @@ def make_report(
         "bottleneck": table.bottleneck(),
         "dead": table.dead(groups),
         "neglect": table.neglect(step[-1] + 10),
+        "outcome": None,
         **table.between(),
         "level": table.level(),
         "spread": {"k_spread": 0.71, "to_mean": 0.22, "to_min": 0.44, "position": 1 / 3},

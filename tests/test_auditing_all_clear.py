@@ -298,3 +298,30 @@ def test_prompts_that_become_harder_are_no_neglect():
     sentence = neglect_of((logit, drawn), rng)
     assert sentence["level"] == "problem"
     assert sentence["text"].startswith("r1 (") and "compared with itself" in sentence["text"]
+
+
+# An outcome that the rewards stand for.
+
+
+@pytest.mark.parametrize("falls", [True, False])
+def test_an_outcome_that_falls_while_the_rewards_rise_is_over_optimisation(falls):
+    rng = np.random.default_rng(0)
+    columns = columns_of(make_rewards(steps=48))
+    course = columns["step"] / 47
+    gold = 0.6 - 0.3 * course * falls + 0.1 * rng.normal(size=len(course))
+    result, sentences = sentences_of(columns | {"gold": gold}, constraints=(), outcome="gold")
+    assert [c["name"] for c in result.report["channels"]] == NAMES  # gold is held out
+    outcome = next(s for s in sentences if s["topic"] == "Outcome")
+    assert outcome["level"] == ("problem" if falls else "ok")
+    assert ("over-optimised" in outcome["text"]) == falls
+    if not falls:
+        assert "an outcome that falls" in result.report["verdict"]["headline"]
+
+
+def test_an_outcome_that_cannot_be_read_is_refused():
+    columns = columns_of(make_rewards(steps=4))
+    with pytest.raises(ValueError, match="--outcome must name a column of the log, got gold"):
+        sentences_of(columns, outcome="gold")
+    columns["gold"] = [f"text {i}" for i in range(len(columns["step"]))]
+    with pytest.raises(ValueError, match="--outcome must name a column of numbers"):
+        sentences_of(columns, outcome="gold")

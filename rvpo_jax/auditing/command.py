@@ -46,6 +46,9 @@ class Audit:
     """Column with the completion's text."""
     advantage: str | None = None
     """Column with the advantage that the trainer used."""
+    outcome: str | None = None
+    """Column with what the rewards stand for, such as a true score: it is no reward, and is named
+    where it falls while the rewards rise."""
     pass_: Annotated[tuple[str, ...], tyro.conf.arg(name="pass")] = ()
     """'CHANNEL>=VALUE' or CHANNEL=VALUE: the raw reward from which a channel counts as met;
     'CHANNEL<=VALUE': up to which, and less is better; both: between them."""

@@ -18,6 +18,7 @@ LOOKED_FOR = {
     "paid": "failures that are paid",
     "dead_fail": "channels that whole groups fail",
     "fall": "pass rates that fall",
+    "outcome": "an outcome that falls",
 }
 
 
@@ -37,7 +38,9 @@ def write_findings(report: Mapping[str, Any], judged: Sequence[str]) -> dict[str
     return {
         "verdict": _verdict(report, p_values, sentences),
         "sentences": sentences,
-        "alarms": [{"test": test, "channel": name} for (test, name), on in alarms.items() if on],
+        "alarms": [
+            {"test": test, "channel": name} for (test, name), on in alarms.items() if on and name
+        ],
         "error_rate": ERROR_RATE,
     }
 
@@ -56,6 +59,9 @@ def _p_values(report: Mapping[str, Any], judged: Sequence[str]) -> dict[tuple[st
         p_values["fall", row["channel"]] = (
             1.0 if small and row["p_fall"] is not None else row["p_fall"]
         )
+    if report["outcome"] is not None:
+        fell = report["outcome"]["change"]["value"] <= -0.02
+        p_values["outcome", ""] = report["outcome"]["p_fall"] if fell else 1.0
     return {key: math.nan if p is None else p for key, p in p_values.items()}
 
 
@@ -93,7 +99,7 @@ def _looked_for(report: Mapping[str, Any], p_values: Mapping[tuple[str, str], fl
         for test in LOOKED_FOR
     }
     parts = [
-        f"{LOOKED_FOR[test]} ({plural(number, 'channel')})"
+        LOOKED_FOR[test] + ("" if test == "outcome" else f" ({plural(number, 'channel')})")
         for test, number in tested.items()
         if number
     ]

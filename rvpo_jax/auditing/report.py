@@ -209,6 +209,7 @@ def _tables(played: Replay, risk_coef: float) -> dict[str, Any]:
         | {"reversals": trends.reversals(played)},
         "dead": tables.dead_table(played),
         "neglect": trends.neglect(played),
+        "outcome": trends.outcome_trend(played),
         **tables.between_channels(played),
         "level": tables.level_table(played),
         "spread": tables.spread_table(played, risk_coef),

@@ -53,6 +53,7 @@ def write_sentences(
         _dead(report, alarms),
         _neglect(report, alarms, error_rate),
         _deciders(report),
+        *_outcome(report, alarms),
         _noticed(report),
         _data(report),
     ]
@@ -283,6 +284,27 @@ def _swamping(channels: Sequence[Mapping]) -> str:
                 "their scale?"
             )
     return ""
+
+
+def _outcome(report: Mapping, alarms: Alarms) -> list[dict[str, str]]:
+    """Whether what the rewards stand for falls while they rise; nothing without an outcome."""
+    row, topic = report["outcome"], "Outcome"
+    if row is None:
+        return []
+    move = f"({percent(row['first']['value'])} to {percent(row['last']['value'])} of its range)"
+    if row["p_fall"] is None:
+        text = f"Too few steps to tell a trend of the outcome {move} from noise (six are needed)."
+        return [_sentence(topic, "unclear", text)]
+    if alarms.get(("outcome", "")) and row["rewards"] > 0:
+        text = f"The outcome falls {move} while the rewards rise: they are over-optimised"
+        if row["returns"]:
+            return [_sentence(topic, "problem", f"{text}.")]
+        text += ", or prompts became harder, which do not come back here."
+        return [_sentence(topic, "watch", text)]
+    falls = alarms.get(("outcome", "")) or _clearly_lower(row["change"])
+    if falls:
+        return [_sentence(topic, "watch", f"The outcome may be falling {move}.")]
+    return [_sentence(topic, "ok", f"The outcome does not fall {move}.")]
 
 
 def _noticed(report: Mapping) -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..basics.distributions import t_quantile
 from ..basics.intervals import CONFIDENCE, wilson_interval
-from .estimates import Estimate, difference, holm, p_above, proportion
+from .estimates import Estimate, difference, holm, mean, p_above, proportion
 from .replay import Replay
 from .wander import Wander, contrast_error, wander
 
@@ -153,7 +153,7 @@ def neglect(played: Replay) -> list[dict[str, Any]]:
         gains.append(_mean(level, scored & (third == last)) - _mean(level, scored & (third == 0)))
         change = difference(start, end)
         row: dict[str, Any] = {"channel": channel.name, "first": start.plain(), "last": end.plain()}
-        rows.append(row | _trend(played, index, change))
+        rows.append(row | _trend(played, met, scored, change))
     total = sum(gain for gain in gains if math.isfinite(gain))
     for row, gain in zip(rows, gains, strict=True):
         known = math.isfinite(gain) and abs(total) > 1e-9
@@ -165,12 +165,40 @@ def _mean(values: np.ndarray, where: np.ndarray) -> float:
     return float(values[where].mean()) if where.any() else math.nan
 
 
-def _trend(played: Replay, index: int, change: Estimate) -> dict[str, Any]:
-    """The change of a channel with an interval for steps that wander, and tests of a trend."""
-    met, scored = played.met[:, index], played.where[:, index]
+def outcome_trend(played: Replay) -> dict[str, Any] | None:
+    """How what the rewards stand for moved, and how the rewards themselves did.
+
+    Args:
+      played: the replay.
+
+    Returns:
+      ``name``, ``first``, ``last`` and ``change`` of the outcome on a scale from its least to its
+      largest value, ``returns``, ``own_change``, ``p_fall``, ``p_rise`` as of a channel, and
+      ``rewards``: the change of the mean reward, channels on the scale of their ranges. None
+      without an outcome or steps.
+    """
+    log = played.log
+    if log.outcome is None or log.step is None or int(played.batch.max()) < 1:
+        return None
+    known = np.isfinite(log.outcome)
+    low, high = float(np.nanmin(log.outcome)), float(np.nanmax(log.outcome))
+    values = np.where(known, (log.outcome - low) / max(high - low, 1e-30), 0.0)
+    third = windows_of(played.batch, 3)
+    ends = (0, int(third.max()))
+    start, end = (mean(values, known & (third == at), log.group) for at in ends)
+    ranges = np.array([[channel.low, channel.high] for channel in log.channels])
+    scaled = (np.where(played.where, log.rewards, 0) - ranges[:, 0]) / np.ptp(ranges, axis=1)
+    total = np.where(played.where, scaled, 0).sum(-1) / np.maximum(played.where.sum(-1), 1)
+    before, after = (_mean(total, played.scored_any & (third == at)) for at in ends)
+    row = {"first": start.plain(), "last": end.plain(), "rewards": after - before}
+    return row | _trend(played, values, known, difference(start, end))
+
+
+def _trend(played: Replay, met: np.ndarray, scored: np.ndarray, change: Estimate) -> dict[str, Any]:
+    """A change with an interval for steps that wander, and tests of a trend."""
     window = windows_of(played.batch)
     counted = np.bincount(window, scored)
-    series = np.bincount(window, met, len(counted))[counted > 0] / counted[counted > 0]
+    series = np.bincount(window, met * scored, len(counted))[counted > 0] / counted[counted > 0]
     row: dict[str, Any] = {"change": change.plain(), "returns": False, "own_change": None}
     if len(series) < MIN_WINDOWS:
         return row | {"p_fall": None, "p_rise": None}

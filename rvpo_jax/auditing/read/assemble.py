@@ -85,6 +85,7 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
         method=method,
         risk_coef=risk_coef,
         assumed_pass=assumed,
+        outcome=_outcome(store, rows),
         **_completions(store, rows),
         notes=(
             *plan.notes,
@@ -278,6 +279,21 @@ def _take(
 def _duplicates(store: Store, rows: _Rows, groups: Groups, rewards: np.ndarray) -> list[Note]:
     completion = _take(store.key("completion"), rows.kept)
     return duplicate_notes(groups, completion, rewards) if completion else []
+
+
+def _outcome(store: Store, rows: _Rows) -> np.ndarray | None:
+    """What the rewards stand for, where the user named it."""
+    name = store.layout.outcome
+    if name is None:
+        return None
+    values = store.outcomes()[rows.kept]
+    if not np.isfinite(values).any():
+        raise Refusal(
+            f"--outcome must name a column of numbers, or of words such as pass and fail, got "
+            f"{shown(name)}, in which no row is one.",
+            "Write its values as numbers, or leave it out.",
+        )
+    return values
 
 
 def _completions(store: Store, rows: _Rows) -> dict[str, np.ndarray]:

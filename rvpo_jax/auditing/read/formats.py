@@ -42,6 +42,8 @@ class Layout:
     prompt: str | None = None
     completion: str | None = None
     advantage: str | None = None
+    outcome: str | None = None
+    """What the rewards stand for, in truth: no channel."""
     prompt_key: str | None = None
     """The same for a prompt at every step; None: its text."""
     rewards: tuple[str, ...] = ()
@@ -53,7 +55,7 @@ class Layout:
 
     def roles(self) -> dict[str, str]:
         """Option to column, for the columns that are there."""
-        names = ("step", "group", "prompt", "completion", "advantage", "prompt_key")
+        names = ("step", "group", "prompt", "completion", "advantage", "outcome", "prompt_key")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @property
@@ -134,6 +136,7 @@ def make_layout(
         "prompt": options.prompt,
         "completion": options.completion,
         "advantage": options.advantage,
+        "outcome": options.outcome,
     }
     roles = {role: _first(columns, names) for role, names in TRAINERS[format].roles.items()}
     roles |= {role: name for role, name in given.items() if name is not None}
@@ -176,7 +179,7 @@ def check_columns(layout: Layout, options: ReadOptions, columns: Collection[str]
       ValueError: naming the option and the columns that exist.
     """
     channels = {layout.channel(column, "any") for column in columns}
-    for option in ("step", "group", "prompt", "completion", "advantage"):
+    for option in ("step", "group", "prompt", "completion", "advantage", "outcome"):
         name = getattr(options, option)
         if name is not None and name not in columns:
             raise Refusal(

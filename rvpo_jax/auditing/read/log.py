@@ -52,6 +52,8 @@ class ReadOptions:
     """Column with the text of the completion."""
     advantage: str | None = None
     """Column with the advantage that the trainer used."""
+    outcome: str | None = None
+    """Column with what the rewards stand for, such as a true score; it is no reward itself."""
     group_size: int | None = None
     """Completions per prompt, where they follow each other; instead of a group column."""
     pass_at: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -114,6 +116,8 @@ class RewardLog:
     """Of a run of ours."""
     assumed_pass: frozenset[str] = frozenset()
     """Channels whose pass_at is a guess from their values."""
+    outcome: np.ndarray | None = None
+    """``[N]`` float32 of what the rewards stand for, NaN where missing; None: no such column."""
     completion_code: np.ndarray | None = None
     """``[N]`` int64, equal for equal completions, -1 without one; None: the log has no texts."""
     completion_length: np.ndarray | None = None

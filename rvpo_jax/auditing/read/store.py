@@ -70,6 +70,7 @@ class Store:
         self._advantages: list[np.ndarray] = []
         self._codes: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {key: [] for key in KEYS}
         self._lengths: list[np.ndarray] = []
+        self._outcomes: list[np.ndarray] = []
         self._places: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def add(self, chunk: Chunk, part: int, kinds: dict[str, Kind], named_step: int | None) -> None:
@@ -102,6 +103,12 @@ class Store:
         self._lengths.append(
             to_lengths(chunk.column(completion))
             if completion is not None and completion in present
+            else np.full(chunk.num_rows, np.nan, np.float32)
+        )
+        outcome = self.layout.outcome
+        self._outcomes.append(
+            to_float32(to_numbers(chunk.column(outcome)).values)
+            if outcome is not None and outcome in present
             else np.full(chunk.num_rows, np.nan, np.float32)
         )
         parts = np.full(chunk.num_rows, part, np.int64)
@@ -162,6 +169,10 @@ class Store:
     def advantages(self) -> np.ndarray:
         """``[N]`` float32, NaN where there is none."""
         return np.concatenate(self._advantages)
+
+    def outcomes(self) -> np.ndarray:
+        """``[N]`` float32, NaN where there is none."""
+        return np.concatenate(self._outcomes)
 
     def lengths(self) -> np.ndarray:
         """``[N]`` float32 bytes of the completions, NaN where there is none."""
