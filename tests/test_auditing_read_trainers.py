@@ -140,7 +140,9 @@ def test_verifiers_traces_have_a_channel_per_reward(tmp_path):
     assert rewards_of(log) == [[1, 0.5], [0, 1], [0, 0], [1, None], [None, None]]
     assert log.group.tolist() == [0, 1, 0, 1, 0]
     assert log.read_texts([0, 3]) == [("question a", "1"), ("question b", "4")]
-    assert "metric/novel" in text_of(log, "ignored_column")
+    assert "weight/right, weight/short, metric/num_calls, metric/novel" in text_of(
+        log, "ignored_column"
+    )
 
 
 def rows_task(group):
@@ -167,6 +169,23 @@ def test_prime_rl_traces_are_those_that_were_trained_on(tmp_path):
     assert (log.step.tolist(), log.group.tolist()) == ([3, 3], [0, 0])
     assert log.advantage.tolist() == [0.5, -0.5]
     assert kinds_of(log)["other_files"] == 3
+
+
+def test_prime_rl_streams_are_read_without_their_evaluations(tmp_path):
+    """prime-rl from 0.9.1.dev29 on, src/monitors/file/monitor.py: every episode once, in
+    monitors/file/traces/stream/00000.jsonl; evaluations have ``run.work.type`` eval."""
+    rows = [episode("g", str(i), {"right": i % 2}, step=i // 2) for i in range(4)]
+    evaluation = episode("h", "5", {"right": 1}, step=0)
+    evaluation["run"]["work"]["type"] = "eval"
+    traces = tmp_path / "monitors" / "file" / "traces"
+    write_jsonl(traces / "stream" / "00000.jsonl", [evaluation, *rows])
+    write_jsonl(traces / "stream.index.jsonl", [{"id": "e1", "chunk": 0, "offset": 0}])
+    write_jsonl(traces / "annotations" / "orchestrator" / "00000.jsonl", [{"trace_id": "1"}])
+    log = read_log(tmp_path)
+    assert (log.format, rewards_of(log)) == ("verifiers", [[0], [1]] * 2)
+    assert (log.step.tolist(), log.group.tolist()) == ([0, 0, 1, 1], [0, 0, 1, 1])
+    assert kinds_of(log)["evaluation"] == 1 and kinds_of(log)["other_files"] == 2
+    assert log.read_texts([2]) == [("question g", "2")]
 
 
 def test_skyrl_dumps_are_read_without_their_averages(tmp_path):
@@ -343,7 +362,8 @@ def test_one_row_per_prompt_with_lists(tmp_path):
 
 
 def test_ms_swift_writes_a_batch_into_a_row(tmp_path):
-    """ms-swift, swift/trainers/rlhf_trainer/grpo_trainer.py, log: jsonl_writer.append(table)."""
+    """ms-swift, swift/trainers/rlhf_trainer/grpo_trainer.py, log: jsonl_writer.append(table), where
+    swift/utils/io_utils.py, JsonlWriter, writes a table as one line."""
     table = {
         "step": ["4", "4"],
         "prompt": ["p", "p"],
@@ -351,9 +371,10 @@ def test_ms_swift_writes_a_batch_into_a_row(tmp_path):
         "Format": [1.0, 0.0],
         "advantages": [0.5, -0.5],
     }
-    log = read_log(
-        write_jsonl(tmp_path / "completions.jsonl", [table, table | {"step": ["5"] * 2}])
-    )
+    write_jsonl(tmp_path / "completions.jsonl", [table, table | {"step": ["5"] * 2}])
+    write_jsonl(tmp_path / "logging.jsonl", [{"loss": 0.5, "global_step/max_steps": "4/5"}])
+    write_json(tmp_path / "args.json", {"rlhf_type": "grpo"})
+    log = read_log(tmp_path)
     assert (names_of(log), log.step.tolist()) == (["Format"], [4, 4, 5, 5])
     assert log.group.tolist() == [0, 0, 1, 1] and log.advantage.tolist() == [0.5, -0.5] * 2
 

@@ -40,6 +40,8 @@ class ExpandedPart:
             places: list[int] = []
             for row, place in zip(chunk_rows(chunk), chunk.places.tolist(), strict=True):
                 inner = self._expand(row)
+                if not inner:
+                    tally.add("evaluation", f"row {place} of {shown(self.name)}")
                 if len(inner) > MAX_IN_ROW:
                     tally.add("full_row", f"row {place} of {shown(self.name)}")
                 rows += inner[:MAX_IN_ROW]

@@ -24,7 +24,7 @@ TEXT_KINDS = ("JSON lines", "JSON", "CSV", "TSV")
 # What lies beside a log in the folder of a run.
 NO_LOG = re.compile(
     r"(?:.*_)?(?:config|metadata|state|info|args|tokenizer|index|map|vocab|summary|results_[\d\-T.]+)"
-    r"\.json|tokenizer_config\.json|wandb-.*\.json|(?:metrics|aggregated_results)\.jsonl",
+    r"\.json|tokenizer_config\.json|wandb-.*\.json|(?:metrics|logging|aggregated_results)\.jsonl",
     re.DOTALL,
 )
 # Names of files that a run is writing just now, as many writers call them.

@@ -154,6 +154,8 @@ _TALLIED = {
     "bad_line": "{count} line(s) could not be read and are left out (first: {first}).",
     "not_object": "{count} line(s) are not a JSON object and are left out (first: {first}).",
     "long_line": "{count} line(s) are over 64 MiB and are left out (first: {first}).",
+    "evaluation": "{count} row(s) are evaluations during a training and are left out (first: "
+    "{first}).",
     "full_row": "{count} row(s) hold over 65536 completions; further ones are left out (first: "
     "{first}).",
     "bad_utf8": "{count} piece(s) of text are not UTF-8; bad bytes are shown as \ufffd (first: "

@@ -51,7 +51,9 @@ def make_plan(found: Found, options: ReadOptions, about: Mapping[str, Any]) -> P
     named = found.format if options.format == "auto" else options.format
     format = detect(columns) if named in (None, "columns") and options.format == "auto" else named
     format = format or "columns"
-    expand = TRAINERS[format].expand or (explode if holds_lists(rows) else None)
+    trainer = TRAINERS[format]
+    own = trainer.expand_trained if found.format == format else None
+    expand = own or trainer.expand or (explode if holds_lists(rows) else None)
     if expand is not None:
         parts = tuple(ExpandedPart(part, expand) for part in parts)
         columns, rows = _first_rows(parts)

@@ -40,9 +40,9 @@ def expand_nemo(row: Row) -> list[Row]:
 def expand_verifiers(row: Row) -> list[Row]:
     """An episode or a trace of verifiers from 0.2 on, which prime-rl logs too.
 
-    A trace has its rewards by name, each with a weight that is not looked at, and a graph of
-    messages, of which the model wrote those that are ``sampled``. Its metrics judge nothing unless
-    somebody names them. Rows of older versions are as they should be.
+    A trace has its rewards by name, and a graph of messages, of which the model wrote those that
+    are ``sampled``. Its metrics judge nothing unless somebody names them. Rows of older versions
+    are as they should be.
 
     Args:
       row: As parsed.
@@ -57,18 +57,30 @@ def expand_verifiers(row: Row) -> list[Row]:
     """
     if not isinstance(row.get("task"), dict):
         return [row]
-    traces = row.get("traces")
-    if not isinstance(traces, list):
-        return [_trace(row, {})]
     about = {
         "step": _inside(row, "run", "work", "step"),
         "group": _inside(row, "group", "id"),
-        "kind": _inside(row, "run", "work", "type"),
     }
     about = {name: value for name, value in about.items() if value is not None}
+    traces = row.get("traces")
+    if not isinstance(traces, list):
+        return [_trace(row, about)]
     some = [trace for trace in traces[: MAX_IN_ROW + 1] if isinstance(trace, dict)]
     found = [_trace({"task": row["task"]} | flatten(trace), about) for trace in some]
     return found or [_trace({"task": row["task"]}, about)]
+
+
+def expand_trained(row: Row) -> list[Row]:
+    """The same of a training, which logs its evaluations in the same files.
+
+    Args:
+      row: As parsed.
+
+    Returns:
+      No rows of an evaluation.
+    """
+    is_evaluation = _inside(row, "run", "work", "type") == "eval"
+    return [] if is_evaluation else expand_verifiers(row)
 
 
 def _trace(trace: Row, about: Row) -> Row:
@@ -86,6 +98,8 @@ def _trace(trace: Row, about: Row) -> Row:
     for name, value in trace.items():
         if name.startswith("rewards."):
             flat[name] = value.get("score") if isinstance(value, dict) else value
+            if _inside(value, "weight") not in (None, 1):
+                flat[f"weight/{name.removeprefix('rewards.')}"] = value["weight"]
         elif name.startswith("metrics."):
             flat[f"metric/{name.removeprefix('metrics.')}"] = value
     return flat

@@ -9,7 +9,8 @@ verl        rollout_data_dir: 1.jsonl, 2.jsonl, ...     uid, else input at a ste
 tunix       trajectory_log*.csv                         prompt_id, else prompt at a step
 nemo        train_data_step1.jsonl ...                  group size, else prompt at a step
 verifiers   results.jsonl, traces.jsonl, and            group, else prompt at a step
-            rollouts/step_1/ ... of prime-rl
+            rollouts/step_1/ ... or traces/stream/
+            of prime-rl
 skyrl       dumped_evals/global_step_1_evals/ ...       prompt at a step
 lm_eval     samples_*.jsonl of several models           document
 columns     any other table, such as those of           named, else prompt at a step
@@ -27,6 +28,7 @@ from .rows_of_trainers import (
     expand_lm_eval,
     expand_nemo,
     expand_skyrl,
+    expand_trained,
     expand_verifiers,
 )
 
@@ -65,6 +67,8 @@ class Trainer:
     """A column that tells the trainer."""
     expand: Expand | None = None
     """From a row of the file to rows of completions; None: they are."""
+    expand_trained: Expand | None = None
+    """The same for files that lie where the trainer puts them; None: no other."""
     components: re.Pattern[str] | None = None
     """Columns of the channels; None: any column of numbers."""
     prefixes: tuple[str, ...] = ()
@@ -134,8 +138,8 @@ TRAINERS: dict[str, Trainer] = {
     "verifiers": Trainer(
         # prime-rl; of both, folders.py takes the batch that was trained on.
         path=_path(
-            r"step_(?P<step>\d+)/"
-            r"(?:train/(?:effective|all)/traces|train_rollouts)\.jsonl(?:\.gz)?"
+            r"(?:step_(?P<step>\d+)/(?:train/(?:effective|all)/traces|train_rollouts)|"
+            r"traces/stream/\d+)\.jsonl(?:\.gz)?"
         ),
         columns=(
             frozenset({"example_id", "reward", "completion"}),
@@ -143,10 +147,11 @@ TRAINERS: dict[str, Trainer] = {
             frozenset({"task", "nodes"}),
         ),
         expand=expand_verifiers,
+        expand_trained=expand_trained,
         roles={"step": ("step",), "group": ("group",), **TEXTS},
         own=re.compile(
-            "metric/.*|is_completed|is_truncated|is_filtered|is_timeout|ok|has_error|error|answer|"
-            "task|info|example_id|stop_condition|kind",
+            "metric/.*|weight/.*|is_completed|is_truncated|is_filtered|is_timeout|ok|has_error|error|answer|"
+            "task|info|example_id|stop_condition",
             re.DOTALL,
         ),
     ),
