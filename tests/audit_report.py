@@ -86,16 +86,16 @@ def make_report(
         "verdict": {
             "level": "problem",
             "headline": f"Completions that fail {names[-1]} are reinforced.",
-            "certainty": "A log without problems raises an alarm with probability 1% at most.",
+            "certainty": "A log without problems raises an alarm with probability 1 % at most.",
         },
         "sentences": [
             {"topic": topic, "level": level, "text": f"{names[-1]}: a plain sentence on {topic}."}
             for topic, level in (
-                ("quiet failures", "problem"),
-                ("bottleneck", "watch"),
-                ("dead channels", "ok"),
-                ("neglect", "unclear"),
-                ("level and spread", "ok"),
+                ("Quiet failures", "problem"),
+                ("Who decides", "watch"),
+                ("Blind spots", "ok"),
+                ("Neglect", "unclear"),
+                ("What was read", "ok"),
             )
         ],
         "alarms": [{"test": "paid", "channel": names[-1]}],

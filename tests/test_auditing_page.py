@@ -11,6 +11,7 @@ import audit_report
 import matplotlib.colors
 import numpy as np
 import pytest
+from planted import PROBLEMS, make_log
 from rich.console import Console
 
 from rvpo_jax.auditing import show_audit
@@ -19,6 +20,7 @@ from rvpo_jax.auditing.page.page import render_page, script_json
 from rvpo_jax.auditing.page.plots import make_figures
 from rvpo_jax.auditing.page.visible import marked
 from rvpo_jax.auditing.page.what_if import what_if_data
+from rvpo_jax.auditing.report import _report
 from rvpo_jax.basics.text import printable
 
 SEVENTEEN = tuple(f"channel_{index}" for index in range(17))
@@ -84,11 +86,11 @@ def test_the_page_has_no_style_or_event_attributes_and_names_nothing_outside(pag
 def test_every_picture_has_a_dark_variant_and_an_alternative_text(page):
     elements = Elements(page).found
     images = [attributes for tag, attributes in elements if tag == "img"]
-    assert len(images) == 5
+    assert len(images) == 6
     assert all(len(image["alt"]) > 40 for image in images)
     sources = [attributes for tag, attributes in elements if tag == "source"]
     assert all("prefers-color-scheme: dark" in source["media"] for source in sources)
-    assert [s["srcset"] != i["src"] for s, i in zip(sources, images, strict=True)] == [True] * 5
+    assert [s["srcset"] != i["src"] for s, i in zip(sources, images, strict=True)] == [True] * 6
 
 
 def test_hostile_texts_are_escaped(page):
@@ -136,8 +138,8 @@ def test_the_page_is_the_same_for_the_same_report(report, page):
 
 def test_a_redacted_page_has_no_texts_even_where_the_report_holds_some(without_pictures, report):
     page = render_page(report | {"redacted": True})
-    cases = page[page.index('id="case-list"') :]
-    assert "<pre" not in cases and "<details" not in cases and "NUL" not in page
+    cases = page[page.index('id="case-list"') : page.index('id="between"')]
+    assert "<pre" not in cases and 'class="text"' not in cases and "NUL" not in page
     assert "case 0" not in page and "prompt &lt;" not in page
     assert len(re.findall("<article", cases)) == len(report["cases"])
 
@@ -230,7 +232,7 @@ def test_unusual_reports_render(without_pictures, changes, known):
 
 
 def test_figures_are_named_and_quiet_failures_have_one_only_over_steps():
-    names = ["pass_rates", "weights", "conditional", "compensation"]
+    names = ["overview", "pass_rates", "weights", "conditional", "compensation"]
     assert list(make_figures(audit_report.make_report())) == [*names, "quiet"]
     assert list(make_figures(audit_report.make_report(num_windows=0))) == names
 
@@ -284,3 +286,50 @@ def test_the_terminal_heads_a_column_with_the_rules_label_or_its_k(capsys):
         if "failures" in line and "k=1" in line
     ]
     assert heads.split() == "channel failures groups logged* r1 r2 k=1 r4".split()
+
+
+def test_without_steps_the_first_picture_is_the_gap_of_the_channel_in_focus_by_rule():
+    report = audit_report.make_report(num_windows=0)
+    [axes] = make_figures(report)["overview"].axes
+    gaps = [row for row in report["quiet_failures"] if row["channel"] == "safety"]
+    dots = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(dots, [row["gap"]["value"] for row in gaps])
+    assert "safety" in axes.get_xlabel()
+
+
+def test_the_first_picture_draws_out_the_channel_in_focus():
+    [axes] = make_figures(audit_report.make_report(names=SEVENTEEN))["overview"].axes
+    named = {text.get_text() for text in axes.texts}
+    assert named == {"channel_16", "all channels met"}
+    assert [line.get_linewidth() for line in axes.lines].count(2.8) == 1
+    [other] = axes.get_legend().get_texts()
+    assert other.get_text() == "16 other channels"
+
+
+def test_percentages_have_one_form(without_pictures):
+    page = render_page(_report(make_log(PROBLEMS, steps=12), None, (), False))
+    visible = re.sub(r"<(script|style).*?</\1>|<[^>]*>", "", page, flags=re.S)
+    assert re.search(r"\d %", visible)
+    assert not re.search(r"\d%", visible)
+    # An estimate of a share: the value, then its interval without a second unit.
+    assert re.search(r'class="value">\d+ %</span> <span class="interval">\[\d+, \d+\]</span>', page)
+
+
+def test_every_sentence_links_to_the_section_of_its_topic():
+    report = audit_report.make_report()
+    page = render_page(report)
+    for sentence in report["sentences"]:
+        [section] = re.findall(f'<a href="#(\\w+)">(?:<bdi>){sentence["topic"]}', page)
+        assert f'<h2 id="{section}-title">{sentence["topic"]}</h2>' in page
+
+
+def test_of_many_channels_a_card_shows_those_that_fail_and_weigh_most(without_pictures):
+    names = tuple(f"channel_{index}" for index in range(41))
+    report = audit_report.make_report(names=names, num_cases=1)
+    [case] = report["cases"]
+    case["failed"] = ["channel_40", "channel_7"]
+    page = render_page(report)
+    card = page[page.index('id="case-list"') : page.index("more channels</summary>")]
+    shown = [name for name in names if f"<bdi>{name}</bdi>" in card.split("<caption>Channels")[1]]
+    assert len(shown) == 6 and {"channel_40", "channel_7"} <= set(shown)
+    assert "35 more channels" in page

@@ -3,6 +3,7 @@
 Chromium is found on the PATH or named by RVPO_CHROMIUM; without one these tests are skipped.
 """
 
+import contextlib
 import html
 import json
 import math
@@ -53,6 +54,9 @@ CONTRAST = """() => {
   }
   return [...worst, count];
 }"""
+OPEN = (
+    "document.querySelectorAll('details.section, details.card').forEach((e) => { e.open = true; })"
+)
 VALUES = """() => [...document.querySelectorAll("#case-list > article")].map((card) => ({
   index: Number(card.dataset.case),
   aggregate: Number(card.dataset.aggregate),
@@ -62,8 +66,9 @@ VALUES = """() => [...document.querySelectorAll("#case-list > article")].map((ca
 }))"""
 
 
-@pytest.fixture(scope="module")
-def browser():
+@contextlib.contextmanager
+def launch():
+    """A Chromium without a window; without one the test is skipped."""
     names = ("chromium", "chromium-browser", "google-chrome")
     found = os.environ.get("RVPO_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     if found is None:
@@ -74,10 +79,19 @@ def browser():
         running.close()
 
 
-class Visit:
-    """A page of a report opened from disk, and everything it did that it should not."""
+@pytest.fixture(scope="module")
+def browser():
+    with launch() as running:
+        yield running
 
-    def __init__(self, browser, path, **options):
+
+class Visit:
+    """A page of a report opened from disk, and everything it did that it should not.
+
+    Sections are closed at first; most tests look into all of them.
+    """
+
+    def __init__(self, browser, path, *, opened=True, **options):
         self.context = browser.new_context(**options)
         self.context.add_init_script(WATCH)
         self.page = self.context.new_page()
@@ -88,6 +102,8 @@ class Visit:
         self.page.on("dialog", self._dismiss)
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(path.as_uri())
+        if opened:
+            self.page.evaluate(OPEN)
 
     def _dismiss(self, dialog):
         self.dialogs.append(dialog.message)
@@ -144,9 +160,9 @@ def test_a_hostile_page_opens_from_disk_and_nothing_of_it_runs(visit, scheme):
     assert page.evaluate("window.__pwned") is None
     assert {url.split(":")[0] for url in opened.requests} <= {"file", "data"}
     sizes = page.evaluate("[...document.images].map((i) => [i.complete, i.naturalWidth])")
-    assert len(sizes) == 5 and all(complete and width > 100 for complete, width in sizes)
+    assert len(sizes) == 6 and all(complete and width > 100 for complete, width in sizes)
     shown = page.evaluate("[...document.images].map((i) => i.currentSrc === i.src)")
-    assert shown == [scheme == "light"] * 5  # the other variant is that of <source>
+    assert shown == [scheme == "light"] * 6  # the other variant is that of <source>
 
 
 def test_the_policy_stops_what_would_get_past_the_escaping(visit, paths, tmp_path):
@@ -165,6 +181,7 @@ def test_a_page_without_cases_runs_without_an_error(visit, tmp_path):
     opened = visit(path)
     assert opened.console == []
     assert "No completion was chosen" in opened.page.locator("#cases").inner_text()
+    assert opened.page.locator(".glimpse").count() == 0
 
 
 def test_in_the_frame_of_a_notebook_links_and_controls_work(visit, paths, tmp_path):
@@ -180,6 +197,7 @@ def test_in_the_frame_of_a_notebook_links_and_controls_work(visit, paths, tmp_pa
     assert (
         inside.evaluate("document.getElementById('definitions').getBoundingClientRect().top") < 600
     )
+    inside.locator("a[href='#cases']").first.click()
     inside.locator("#k").fill("1")
     assert inside.locator("#k-value").inner_text() == "0.1"
     assert opened.console == []
@@ -232,7 +250,7 @@ def test_the_what_if_agrees_with_float64_numpy(shared, reports, method, k):
         np.testing.assert_allclose(float(value["advantage"]), advantage, atol=1e-6)
         flips += value["flips"]
         assert value["flips"] == ((advantage > 1e-5) != (case["advantages"]["logged"] > 1e-5))
-    assert shared.locator("#flips").inner_text().startswith(f"{flips} of 40 completions")
+    assert shared.locator("#flips").inner_text().startswith(f"{flips} of the 40 completions")
 
 
 def test_a_flip_is_told_in_words(shared, reports):
@@ -287,7 +305,7 @@ def test_cases_are_filtered_by_failed_channel_and_by_text(visit, reports):
 
 
 def test_the_page_is_operated_by_keyboard_alone(visit):
-    page = visit("plain").page
+    page = visit("plain", opened=False).page
 
     def tab_to(condition):
         for _ in range(80):
@@ -298,6 +316,9 @@ def test_the_page_is_operated_by_keyboard_alone(visit):
                 return
         raise AssertionError(f"Tab does not lead to {condition}")
 
+    tab_to("e.tagName === 'SUMMARY' && e.textContent.includes('What if')")
+    assert not page.locator("#k").is_visible()
+    page.keyboard.press("Enter")
     tab_to("e.id === 'k'")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     before = page.locator("#flips").inner_text()
@@ -306,7 +327,7 @@ def test_the_page_is_operated_by_keyboard_alone(visit):
     assert page.locator("#k-value").inner_text() == "8"  # from 1 over 2 and 4
     assert page.locator("#k").get_attribute("aria-valuetext") == "k = 8"
     assert page.locator("#flips").inner_text() != before
-    tab_to("e.tagName === 'SUMMARY' && e.closest('article')")
+    tab_to("e.tagName === 'SUMMARY' && e.closest('details.text')")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.parentElement.open")
     assert page.locator("pre:visible").count() == 1
@@ -329,8 +350,7 @@ def test_nothing_runs_over_the_side_of_a_phone(visit, javascript):
     page = visit(
         "hostile", viewport={"width": 360, "height": 740}, java_script_enabled=javascript
     ).page
-    for text in page.locator("details summary").all()[:6]:
-        text.click()
+    page.evaluate("document.querySelectorAll('details').forEach((e) => { e.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate("document.body.scrollWidth") <= 360
 
@@ -349,12 +369,16 @@ def test_all_texts_stand_out_from_their_ground(visit, scheme):
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["script", "no script"])
-def test_on_paper_texts_are_open_and_controls_are_gone(visit, javascript):
-    page = visit("plain", color_scheme="dark", java_script_enabled=javascript).page
+def test_on_paper_are_the_alarms_and_what_was_opened(visit, javascript):
+    page = visit("plain", opened=False, color_scheme="dark", java_script_enabled=javascript).page
+    page.evaluate("document.getElementById('level').closest('details').open = true")
     page.emulate_media(media="print", color_scheme="dark")
-    assert page.locator("pre").first.is_visible()
-    heights = page.evaluate("[...document.querySelectorAll('pre')].map((e) => e.clientHeight)")
-    assert len(heights) == 80 and min(heights) > 10
+    seen = page.evaluate(
+        "[...document.querySelectorAll('details.section > section')]"
+        ".filter((e) => e.getBoundingClientRect().height > 20).map((e) => e.id)"
+    )
+    assert seen == ["quiet", "bottleneck", "level"]  # a problem, a mark, and the open one
+    assert page.locator(".excerpt:visible").count() == 3
     assert not page.locator("#controls").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     ratio, element, _ = page.evaluate(CONTRAST)
@@ -367,14 +391,14 @@ def test_without_a_script_everything_but_the_controls_can_be_read(visit):
     assert not page.locator("#controls").is_visible()
     assert page.locator("th.what-if:visible").count() == 0
     assert page.locator("#case-list article:visible").count() == 40
-    page.locator("#case-list summary").nth(1).click()
+    page.locator("#case-list details.text > summary").nth(1).click()
     assert page.locator("#case-list pre").nth(1).is_visible()
 
 
 def test_texts_are_shown_as_they_are_with_hidden_characters_written_out(visit, reports):
     page = visit("plain").page
     page.locator("#open-texts").click()
-    completions = page.locator("#case-list details:nth-of-type(2) pre").all_inner_texts()
+    completions = page.locator("#case-list details.text:nth-of-type(2) pre").all_inner_texts()
     case = next(i for i, c in enumerate(reports["plain"]["cases"]) if "\x1b" in c["completion"])
     assert completions[case].endswith("\\x1b[31mred\\x1b[0m \\x1b]0;title\\x07 \\x9b2J \\x00 NUL")
     assert json.dumps(completions).count("<script>") > 3

@@ -63,7 +63,7 @@ DEFINITIONS: dict[str, str] = {
     "live, dead-pass, dead-fail": (
         "A channel varies in a group; is constant and met; is constant and failed. The last "
         "is invisible to every group-relative rule. An alarm says that more than "
-        f"{DEAD_FAIL_TOLERANCE:.0%} of the groups are dead-fail."
+        f"{100 * DEAD_FAIL_TOLERANCE:.0f} % of the groups are dead-fail."
     ),
     "neglect": (
         "Pass rate in the first and in the last third of the steps. A fall must be 2 points or "
@@ -90,14 +90,14 @@ DEFINITIONS: dict[str, str] = {
         "Of the completions that fail a judged channel, the share with a positive advantage."
     ),
     "interval": (
-        f"{CONFIDENCE:.0%}. Prompts, not completions, are the independent units: Wilson's "
+        f"{100 * CONFIDENCE:.0f} %. Prompts, not completions, are the independent units: Wilson's "
         "interval at the effective number of completions for shares, t intervals for means, "
         "with standard errors clustered by prompt (by group where steps are compared)."
     ),
     "alarm": (
         "A test rejects that all is well. All tests of a report together do so for a log "
-        f"without problems with probability {ERROR_RATE:.0%} at most (Holm). Problems that no "
-        "test looks for are not covered."
+        f"without problems with probability {100 * ERROR_RATE:.0f} % at most (Holm). Problems that "
+        "no test looks for are not covered."
     ),
 }
 

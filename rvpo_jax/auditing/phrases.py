@@ -53,8 +53,27 @@ def share_text(estimate: Mapping[str, Any]) -> str:
     value = estimate["value"]
     if value is None:
         return "an unknown share"
-    digits = 0 if value >= 0.1 or value == 0 else 1
+    digits = share_digits(value)
     return percent(value, estimate["low"], estimate["high"], digits=digits, unit=" %")
+
+
+def share_digits(share: float) -> int:
+    """Digits after the point of a share in percent: more where it is close to 0 % or 100 %.
+
+    Args:
+      share: 0 to 1, or negative for a change.
+
+    Returns:
+      0, 1, 2 or 3.
+
+    >>> [share_digits(share) for share in (0.5, 0.012, 0.998, 0.0004, 1.0)]
+    [0, 1, 1, 2, 0]
+    """
+    size = abs(share)
+    rest = min(size, 10 * abs(1 - size))  # one digit from 99 % on
+    if rest < 1e-6 or rest >= 0.0995:  # below one in a million it is the rounding of a 0
+        return 0
+    return 1 if rest >= 0.001 else 2 if rest >= 0.0001 else 3
 
 
 def distance(estimate: Mapping[str, Any]) -> str:

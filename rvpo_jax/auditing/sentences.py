@@ -234,7 +234,8 @@ def _clearly_lower(change: Mapping) -> bool:
 
 
 def _move(row: Mapping) -> str:
-    return f"{row['channel']} ({percent(row['first']['value'])} to {percent(row['last']['value'])})"
+    first, last = (percent(row[part]["value"], unit=" %") for part in ("first", "last"))
+    return f"{row['channel']} ({first} to {last})"
 
 
 def _deciders(report: Mapping) -> dict[str, str]:

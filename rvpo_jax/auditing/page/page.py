@@ -9,8 +9,7 @@ import hashlib
 import importlib.resources
 import io
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -20,17 +19,30 @@ from matplotlib.figure import Figure
 
 from ...basics.files import jsonable
 from ...basics.text import printable
-from .plots import has_trajectory, make_figures
-from .visible import marked
+from . import forms
+from .alternatives import alternative_texts
+from .drawing import MANY
+from .overview import overview_kind
+from .plots import make_figures
 from .what_if import what_if_data
 
 # The badges: a sign, so that the level is not told by color alone.
 LEVELS = {"problem": "✕", "watch": "!", "ok": "✓", "no_alarm": "✓", "unclear": "?"}
-_MAX_LABEL = 72
-_MAX_PROSE = 2000
-_PREVIEW = 110
-_MAX_TEXT_BYTES = 16_000
-_HEAT = (0.005, 0.02, 0.1, 0.25)
+# The sections by id: title and question. A sentence on the topic of a title links to its section.
+SECTIONS = {
+    "comparison": ("Comparison", "how this log differs from the first one"),
+    "quiet": ("Quiet failures", "which failures each rule reinforces, and how much it pays"),
+    "dead": ("Blind spots", "groups in which a channel says nothing"),
+    "neglect": ("Neglect", "what rises and what falls over the steps"),
+    "bottleneck": ("Who decides", "how the weight is shared between channels"),
+    "cases": ("What if, and cases", "another rule, its numbers, and completions with their texts"),
+    "between": ("Between channels", "which ones go together and which are in conflict"),
+    "level": ("Level and spread", "where the weight goes as channels get easier"),
+    "rules": ("Rules", "how often they disagree about a completion"),
+    "notes": ("What was read", "what was counted, assumed and left out"),
+    "definitions": ("Definitions", "the words of this page, exactly"),
+}
+_SHOWN = 6  # of many channels, a card shows so many and keeps the rest closed
 
 
 def render_page(report: Mapping[str, Any]) -> str:
@@ -56,6 +68,13 @@ def render_page(report: Mapping[str, Any]) -> str:
         data=script_json(data if report["cases"] else None),
         statistics=data["cases"],
         pictures=_pictures(report),
+        overview=overview_kind(report),
+        sections={id: words for id, words in SECTIONS.items() if _present(report, id)},
+        topics=_topics(report),
+        links={words[0].lower(): id for id, words in SECTIONS.items() if _present(report, id)},
+        alarmed={alarm["channel"] for alarm in report["alarms"]},
+        shown_channels=_shown_channels,
+        many=MANY,
         quiet=_quiet_grid(report),
         level_grid=_by_channel(report["level"]["cells"]),
         levels=LEVELS,
@@ -114,82 +133,41 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "label": _label,
-        "prose": lambda text: _label(text, _MAX_PROSE),
-        "long_text": _long_text,
-        "preview": lambda text: printable(text[:_PREVIEW].replace("\n", " ")),
+    filters: dict[str, Callable[..., object]] = {
+        "label": forms.label,
+        "prose": lambda text: forms.label(text, forms.MAX_PROSE),
+        "long_text": forms.long_text,
+        "excerpt": forms.excerpt,
+        "preview": forms.preview,
         "plain": lambda text: printable(text, keep=""),
-        "percent": percent,
-        "number": number,
-        "heat": lambda rate: sum(rate >= edge for edge in _HEAT) if rate is not None else 0,
+        "percent": forms.percent,
+        "interval": forms.interval,
+        "number": forms.number,
+        "heat": forms.heat,
     }
+    environment.filters |= filters
     return environment
 
 
-def _label(text: object, limit: int = _MAX_LABEL) -> Markup:
-    """A name, isolated from its surroundings; of a long one the middle is left out."""
-    text = str(text)
-    if len(text) > limit:
-        text = f"{text[: 2 * limit // 3]}…{text[-limit // 3 :]}"
-    return Markup("<bdi>{}</bdi>").format(marked(text))
+def _present(report: Mapping[str, Any], section: str) -> bool:
+    return section != "comparison" or report["comparison"] is not None
 
 
-def _long_text(text: str) -> Markup:
-    """A prompt or completion; where escapes make it several times as long, its beginning."""
-    shown, size = marked(text, keep="\n\t"), len(text)
-    while (num_bytes := len(shown.encode())) > _MAX_TEXT_BYTES:
-        size = int(0.95 * size * _MAX_TEXT_BYTES / num_bytes)
-        shown = marked(text[:size], keep="\n\t")
-    if size == len(text):
-        return shown
-    return shown + Markup("\n[{} more characters]").format(f"{len(text) - size:,}")
+def _topics(report: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
+    """The sentence of each section that has one, by the section's id."""
+    ids = {title.lower(): section for section, (title, _) in SECTIONS.items()}
+    found = {ids.get(sentence["topic"].lower()): sentence for sentence in report["sentences"]}
+    return {section: sentence for section, sentence in found.items() if section is not None}
 
 
-def percent(share: float | None, sign: str = "") -> str:
-    """A share in percent; two digits where it is small.
-
-    Args:
-      share: 0 to 1, or negative for a change.
-      sign: ``"+"`` for a change, which then always has a sign.
-
-    Returns:
-      The text of a cell.
-
-    >>> percent(0.1234), percent(0.00042), percent(-0.5), percent(0.5, "+"), percent(None)
-    ('12.3%', '0.042%', '−50.0%', '+50.0%', '–')
-    """
-    if share is None or not math.isfinite(share):
-        return "–"
-    # Below one in a million it is the rounding of a 0.
-    form = ".2g" if 1e-6 <= abs(share) < 0.001 else ".1f"
-    digits = format(100 * share, sign + form)
-    return _minus(digits) + "%"
-
-
-def number(value: float | None, form: str = ".2f") -> str:
-    """A number with a real minus sign.
-
-    Args:
-      value: the number.
-      form: format specification.
-
-    Returns:
-      The text of a cell.
-
-    >>> number(-0.125, "+.3f"), number(None)
-    ('−0.125', '–')
-    """
-    if value is None or not math.isfinite(value):
-        return "–"
-    return _minus(format(value, form))
-
-
-def _minus(digits: str) -> str:
-    """A real minus sign, and none before what rounds to 0."""
-    if not digits.strip("+-0."):
-        digits = digits.replace("-", "+" if "+" in digits else "")
-    return digits.replace("-", "−")
+def _shown_channels(case: Mapping[str, Any], names: Sequence[str]) -> list[int]:
+    """Channels that a card shows at once: all, or those that fail and those that weigh most."""
+    if len(names) <= MANY:
+        return list(range(len(names)))
+    order = sorted(
+        range(len(names)), key=lambda m: (names[m] not in case["failed"], -case["weights"][m])
+    )
+    return sorted(order[:_SHOWN])
 
 
 def _by_channel(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
@@ -212,7 +190,7 @@ def _quiet_grid(report: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], list
 def _pictures(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Light and dark data URIs, pixel sizes and alternative texts by name of the figure."""
     light, dark = (make_figures(report, dark=dark) for dark in (False, True))
-    texts = _alternative_texts(report)
+    texts = alternative_texts(report)
     pictures = {}
     for name, figure in light.items():
         width, height = (round(float(inches) * 100) for inches in figure.get_size_inches())
@@ -232,38 +210,3 @@ def _data_uri(figure: Figure) -> str:
     with matplotlib.rc_context({"svg.hashsalt": "rvpo", "svg.fonttype": "path"}):
         figure.savefig(content, format="svg", metadata={"Date": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(content.getvalue()).decode()}"
-
-
-def _alternative_texts(report: Mapping[str, Any]) -> dict[str, str]:
-    channels = [channel["name"] for channel in report["channels"]]
-    short = [printable(name, keep="")[:60] for name in channels]
-    rates = [channel["pass_rate"]["value"] for channel in report["channels"]]
-    weights = [row["weight"] for row in report["bottleneck"]["channels"]]
-    trajectory, points = report["trajectory"], report["scatter"]
-    paid = sum(f and y > 0 for f, y in zip(points["failed"], points["y"], strict=True))
-
-    def listing(values: Sequence[Any]) -> str:
-        return ", ".join(f"{n} {percent(v)}" for n, v in zip(short, values, strict=True))
-
-    texts = {
-        "pass_rates": f"Dots with intervals: pass rate by channel. {listing(rates)}.",
-        "weights": f"Bars: share of the soft minimum's weight by channel. {listing(weights)}.",
-        "conditional": f"Heat map of {len(short)} by {len(short)} channels: pass rate of the row "
-        "among completions that meet the column. The numbers are in the table below it.",
-        "compensation": f"Scatter of {len(points['x'])} completions, mean score against advantage "
-        f"under the rule in use; {paid} of {sum(points['failed'])} failing ones lie above 0.",
-    }
-    if has_trajectory(report):
-        first, last = (number(trajectory["step"][at], "g") for at in (0, -1))
-        span = f"from step {first} to {last}"
-        curves = [trajectory["pass_rate"][name]["rate"] for name in channels]
-        ends = [
-            f"{n} {percent(c[0])} to {percent(c[-1])}" for n, c in zip(short, curves, strict=True)
-        ]
-        texts["pass_rates"] = f"Lines with bands: pass rate by channel {span}. {', '.join(ends)}."
-        texts["weights"] = (
-            f"Ribbon: share of the soft minimum's weight by channel {span}. "
-            f"At the end: {listing([trajectory['weight'][name][-1] for name in channels])}."
-        )
-        texts["quiet"] = f"Lines: quiet failures by channel under the rule in use, {span}."
-    return texts

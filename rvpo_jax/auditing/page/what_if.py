@@ -16,7 +16,7 @@ def what_if_data(report: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
       ``k`` (the grid; inf as text), ``start`` (where the slider stands), ``batches`` by number,
-      ``in_use``, ``rules`` and ``cases``. There is no text of a completion in it.
+      ``in_use``, ``rules``, ``cases`` and ``tables``. There is no text of a completion in it.
     """
     names = [channel["name"] for channel in report["channels"]]
     used = sorted({case["batch"] for case in report["cases"]})
@@ -28,6 +28,7 @@ def what_if_data(report: Mapping[str, Any]) -> dict[str, Any]:
         "start": next((grid.index(k) for k in own_k if k in grid), len(grid) // 2),
         "batches": {str(index): report["batches"][index] for index in used},
         "rules": rules,
+        "tables": _tables(report),
         "in_use": rules.index(report["rule_in_use"]),
         "cases": [
             {
@@ -42,6 +43,25 @@ def what_if_data(report: Mapping[str, Any]) -> dict[str, Any]:
             for case in report["cases"]
         ],
     }
+
+
+def _tables(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The slider's table: lists over channels by quantity, for ``rvpo`` one at each k."""
+    tables = {"rvpo": report["sweep"]}
+    weights = {row["channel"]: row["weight_grpo"] for row in report["bottleneck"]["channels"]}
+    names = {rule["method"]: rule["name"] for rule in report["rules"]}
+    for method in ("grpo", "gdpo", "hard_min"):
+        rows = [row for row in report["quiet_failures"] if row["rule"] == names[method]]
+        tables[method] = {
+            "rate": [row["rate"]["value"] for row in rows],
+            "of_failures": [row["of_failures"]["value"] for row in rows],
+            "gap": [row["gap"]["value"] for row in rows],
+        }
+    tables["grpo"]["weight"] = list(weights.values())
+    for method, at in (("gdpo", 0), ("hard_min", -1)):  # the ends of the grid: k = 0 and infinity
+        swept = report["sweep"]["weight"]
+        tables[method]["weight"] = swept[at] if swept else [None] * len(weights)
+    return tables
 
 
 def _group_statistics(rewards: Sequence[Sequence[Any]], num_channels: int) -> dict[str, Any]:

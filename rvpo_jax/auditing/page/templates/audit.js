@@ -1,17 +1,28 @@
 "use strict";
-// Filters, order and the what-if of the cases. Writes with textContent only; reads numbers, no texts.
+// Opens sections; filters, order and the what-if of the cases. Writes with textContent only; reads numbers, no texts.
 (() => {
   const POSITIVE = 1e-5; // diagnostics.POSITIVE: above the residue of a sum that should be 0
   const EPS = 1e-6; // added to every standard deviation
-  // In a notebook the page is a frame without an address of its own, where "#x" would leave it.
-  if (location.protocol === "about:") {
-    document.querySelectorAll('a[href^="#"]').forEach((link) => {
-      link.addEventListener("click", (event) => {
-        event.preventDefault();
-        document.querySelector(link.getAttribute("href")).scrollIntoView();
-      });
+  // A link opens what it leads into. In a notebook the page is a frame without an address of its
+  // own, where "#x" would leave it.
+  document.querySelectorAll('a[href^="#"]').forEach((link) => {
+    link.addEventListener("click", (event) => {
+      const target = document.querySelector(link.getAttribute("href"));
+      for (let part = target.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+      if (location.protocol !== "about:") return;
+      event.preventDefault();
+      target.scrollIntoView();
     });
-  }
+  });
+  const sections = [...document.querySelectorAll("details.section")];
+  const openAll = document.getElementById("open-all");
+  openAll.hidden = false;
+  openAll.addEventListener("click", () => {
+    const open = openAll.getAttribute("aria-pressed") !== "true";
+    sections.forEach((section) => { section.open = open; });
+    openAll.setAttribute("aria-pressed", String(open));
+    openAll.textContent = open ? "Close all sections" : "Open all sections";
+  });
   const data = JSON.parse(document.getElementById("audit-data").textContent);
   if (data === null) return; // no cases
   const grid = data.k.map((k) => (k === "inf" ? Infinity : k));
@@ -86,6 +97,26 @@
     else cell.dataset.value = String(value);
   }
 
+  // As forms.percent: more digits close to 0 % and 100 %; ties go to the even digit, as in Python.
+  const forms = [0, 1, 2, 3].map((digits) => new Intl.NumberFormat("en", {
+    minimumFractionDigits: digits, maximumFractionDigits: digits, roundingMode: "halfEven", useGrouping: false,
+  }));
+
+  function percent(share) {
+    if (share === null || share === undefined) return "–";
+    const rest = Math.min(Math.abs(share), 10 * Math.abs(1 - Math.abs(share)));
+    const digits = rest < 1e-6 || rest >= 0.0995 ? 0 : rest >= 0.001 ? 1 : rest >= 0.0001 ? 2 : 3;
+    return `${forms[digits].format(100 * share)} %`;
+  }
+
+  function updateTable(method, position) {
+    document.querySelectorAll("td.swept").forEach((cell) => {
+      const values = data.tables[method][cell.dataset.sweep];
+      const value = (method === "rvpo" ? values[position] : values)?.[Number(cell.dataset.channel)] ?? null;
+      fill(cell, value, cell.dataset.sweep === "gap" ? signed(value, 2) : percent(value));
+    });
+  }
+
   function updateWhatIf() {
     const method = rule.value;
     const position = Number(slider.value);
@@ -108,16 +139,17 @@
       mark.hidden = !flipped;
       mark.lastChild.textContent = result.advantage > POSITIVE ? " would be reinforced" : " would not be reinforced";
       fill(card.element.querySelector("td.advantage"), result.advantage, signed(result.advantage, 3));
-      card.element.querySelectorAll("td.weight").forEach((cell, m) => {
-        const weight = result.weights[m];
-        fill(cell, weight, weight === null ? "–" : `${(100 * weight).toFixed(1)}%`);
+      card.element.querySelectorAll("td.weight").forEach((cell) => {
+        const weight = result.weights[Number(cell.dataset.channel)];
+        fill(cell, weight, percent(weight));
       });
       card.element.dataset.aggregate = String(result.aggregate);
     }
-    const name = rule.selectedOptions[0].textContent;
+    const name = method === "rvpo" ? `soft minimum, k = ${k}.` : `${rule.selectedOptions[0].textContent}.`;
+    updateTable(method, position);
+    byId("what-if-name").textContent = name;
     byId("flips").textContent =
-      `${flips} of ${compared} completions change sign against the rule in use: ` +
-      (method === "rvpo" ? `soft minimum, k = ${k}.` : `${name}.`);
+      `${flips} of the ${compared} completions below change sign against the rule in use: ${name}`;
   }
 
   // ---- order and filters ---------------------------------------------------------------------
@@ -148,28 +180,22 @@
   }
 
   // ---- texts ---------------------------------------------------------------------------------
-  const texts = () => [...document.querySelectorAll("details")];
   const button = byId("open-texts");
   if (button) {
     button.addEventListener("click", () => {
       const open = button.getAttribute("aria-pressed") !== "true";
-      list.querySelectorAll("details").forEach((text) => { text.open = open; });
+      list.querySelectorAll("details.text, details.card").forEach((text) => { text.open = open; });
       button.setAttribute("aria-pressed", String(open));
       button.textContent = open ? "Close all texts" : "Open all texts";
     });
   }
-  let closed = [];
-  addEventListener("beforeprint", () => {
-    closed = texts().filter((text) => !text.open);
-    closed.forEach((text) => { text.open = true; });
-  });
-  addEventListener("afterprint", () => { closed.forEach((text) => { text.open = false; }); });
 
   // ---- start ---------------------------------------------------------------------------------
   slider.max = String(grid.length - 1);
   slider.value = String(data.start);
   document.querySelectorAll(".what-if").forEach((element) => { element.hidden = false; });
   byId("controls").hidden = false;
+  byId("filters").hidden = false;
   for (const control of [rule, slider]) {
     control.addEventListener("input", () => {
       updateWhatIf();
