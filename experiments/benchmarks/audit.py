@@ -1,10 +1,11 @@
-"""How fast and how lean `rvpo audit` is, on Parquet logs of 10k, 100k and 1M completions.
+"""How fast and how lean an audit is, as a process of its own, from the shell.
 
-python experiments/benchmarks/audit.py [--rows 10000 100000 1000000] [--out FOLDER]
+python experiments/benchmarks/audit.py [--rows 10000 100000 1000000] [--program PATH] [--out FOLDER]
 
-Each log has 8 channels, prompts and completions of a few hundred characters, groups of 16. The
-audit runs as a process of its own, twice: the first one may compile. Compare figures within one
-run only: machines differ, and so does their load.
+The logs are Parquet files with 8 channels, prompts and completions of a few hundred characters and
+groups of 16; the first has 2,560 rows and 2 channels, and shows what a start costs. Each is audited
+twice, by ``rvpo audit`` and by each ``--program``, such as the path of ``rvpo-audit`` in another
+environment. Compare figures within one run only: machines differ, and so does their load.
 """
 
 import argparse
@@ -23,21 +24,24 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-GROUP, CHANNELS, CHUNK = 16, 8, 65536
+GROUP, CHUNK = 16, 65536
+SMALL = (2560, 2)  # rows, channels
 WORDS = "the model answers with a call whose arguments are checked against what was asked".split()
 
 
-def make_log(path: Path, num_rows: int, seed: int = 0) -> None:
+def make_log(path: Path, num_rows: int, num_channels: int = 8, seed: int = 0) -> None:
     """Writes a log whose channels differ in difficulty, with one that pays for failing another."""
     rng = np.random.default_rng(seed)
-    names = [f"channel_{index}" for index in range(CHANNELS)]
+    names = [f"channel_{index}" for index in range(num_channels)]
     writer = None
     for start in range(0, num_rows, CHUNK):
         rows = np.arange(start, min(start + CHUNK, num_rows))
         group = rows // GROUP
         quality = rng.normal(size=len(rows))[:, None]
-        level = np.linspace(-1, 2, CHANNELS) + 0.5 * quality
-        rewards = (rng.random((len(rows), CHANNELS)) < 1 / (1 + np.exp(-level))).astype(np.float32)
+        level = np.linspace(-1, 2, num_channels) + 0.5 * quality
+        rewards = (rng.random((len(rows), num_channels)) < 1 / (1 + np.exp(-level))).astype(
+            np.float32
+        )
         rewards[:, 0] += 3 * (rewards[:, 1] == 0)
         words = rng.integers(len(WORDS), size=(len(rows), 40))
         table = pa.table(
@@ -64,16 +68,16 @@ print(code, time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_
 """
 
 
-def run_audit(log: Path, out: Path) -> dict:
-    """Wall seconds, CPU seconds and peak bytes of one `rvpo audit` process."""
-    command = [sys.executable, "-m", "rvpo_jax", "audit", str(log), "--group", "prompt_id"]
+def run_audit(program: list[str], log: Path, out: Path) -> dict:
+    """Wall seconds, CPU seconds and peak bytes of one audit's process."""
+    command = [*program, str(log), "--group", "prompt_id"]
     command += ["--constraint", "channel_1", "--out", str(out)]
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, *command], capture_output=True, text=True, check=True
     )
     code, wall, cpu, peak = done.stdout.split()
     if code != "0":
-        raise SystemExit(f"rvpo audit failed:\n{done.stderr}")
+        raise SystemExit(f"{command[0]} failed:\n{done.stderr}")
     return {"wall_s": float(wall), "cpu_s": float(cpu), "peak_mb": float(peak) / 2**20}
 
 
@@ -98,36 +102,47 @@ def load_seconds(page: Path) -> float | None:
     return seconds
 
 
+def measured(program: list[str], log: Path, num_rows: int) -> list[str]:
+    """A row of the table."""
+    name = Path(program[0]).name if len(program) == 1 else "rvpo audit"
+    out = log.with_name(f"{log.stem} {name}")
+    first, again = run_audit(program, log, out), run_audit(program, log, out)
+    load = load_seconds(out / "audit.html")
+    report = json.loads((out / "audit.json").read_text())
+    return [
+        name,
+        f"{num_rows:,}",
+        f"{log.stat().st_size / 2**20:.0f}",
+        f"{first['wall_s']:.1f}",
+        f"{again['wall_s']:.1f}",
+        f"{again['cpu_s']:.1f}",
+        f"{num_rows / again['wall_s']:,.0f}",
+        f"{max(first['peak_mb'], again['peak_mb']):.0f}",
+        f"{(out / 'audit.html').stat().st_size / 1000:.0f}",
+        "no browser" if load is None else f"{load:.2f}",
+        report["verdict"]["level"],
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--out", type=Path, help="keep the logs and pages here")
+    parser.add_argument("--program", nargs="*", default=[], help="further programs to measure")
     args = parser.parse_args()
-    table = Table(title=f"rvpo audit, {CHANNELS} channels, {os.cpu_count()} cores")
-    columns = ("rows", "log MB", "wall s", "again s", "CPU s", "rows/s", "peak MB", "page kB")
-    for column in (*columns, "page load s", "audit"):
+    programs = [[sys.executable, "-m", "rvpo_jax", "audit"], *([path] for path in args.program)]
+    table = Table(title=f"an audit, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    columns = ("program", "rows", "log MB", "wall s", "again s", "CPU s", "rows/s", "peak MB")
+    for column in (*columns, "page kB", "page load s", "audit"):
         table.add_column(column, justify="right")
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.out or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        for num_rows in args.rows:
-            log, out = folder / f"log_{num_rows}.parquet", folder / f"audit_{num_rows}"
-            make_log(log, num_rows)
-            first, again = run_audit(log, out), run_audit(log, out)
-            load = load_seconds(out / "audit.html")
-            report = json.loads((out / "audit.json").read_text())
-            table.add_row(
-                f"{num_rows:,}",
-                f"{log.stat().st_size / 2**20:.0f}",
-                f"{first['wall_s']:.1f}",
-                f"{again['wall_s']:.1f}",
-                f"{again['cpu_s']:.1f}",
-                f"{num_rows / again['wall_s']:,.0f}",
-                f"{max(first['peak_mb'], again['peak_mb']):.0f}",
-                f"{(out / 'audit.html').stat().st_size / 1000:.0f}",
-                "no browser" if load is None else f"{load:.2f}",
-                report["verdict"]["level"],
-            )
+        for num_rows, *num_channels in (SMALL, *((rows,) for rows in args.rows)):
+            log = folder / f"log_{num_rows}.parquet"
+            make_log(log, num_rows, *num_channels)
+            for program in programs:
+                table.add_row(*measured(program, log, num_rows))
     Console().print(table)
 
 
