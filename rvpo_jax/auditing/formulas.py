@@ -6,6 +6,7 @@ conventions, and a test ties the two. ``B`` groups, ``G`` completions of a group
 """
 
 import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Callable
@@ -24,6 +25,12 @@ class Groups:
     where: np.ndarray  # [B, G, M] bool, scored
     scores: np.ndarray  # [B, G, M] float32, 0 where dead or absent
     live: np.ndarray  # [B, M] bool, not all equal
+    std: np.ndarray  # [B, 1, M] float64, of the rewards
+
+    @functools.cached_property
+    def sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the plain sum of the rewards: deviations, standard deviations, whether it varies."""
+        return _deviations_of_sum(self, None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +69,7 @@ def group_scores(rewards: np.ndarray) -> Groups:
     deviation, std, live = _deviations(rewards, where)
     # Rounded: scores that are equal but for the last digits tie for the minimum.
     scores = (deviation / np.where(live, std + EPS, 1.0)).astype(np.float32)
-    return Groups(rewards=rewards, where=where, scores=scores, live=live[:, 0])
+    return Groups(rewards=rewards, where=where, scores=scores, live=live[:, 0], std=std)
 
 
 def _deviations(values: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -221,7 +228,7 @@ def standardized_sum(groups: Groups, weights: Any = None) -> np.ndarray:
     Returns:
       ``[B, G]`` float64; 0 where all sums of a group are equal.
     """
-    deviation, std, live = _deviations_of_sum(groups, weights)
+    deviation, std, live = groups.sums if weights is None else _deviations_of_sum(groups, weights)
     return (deviation / np.where(live, std + EPS, 1.0))[..., 0]
 
 
@@ -235,9 +242,8 @@ def sum_weights(groups: Groups, weights: Any = None) -> np.ndarray:
     Returns:
       ``[B, G, M]`` float64, 0 where not scored.
     """
-    _, std, live = _deviations_of_sum(groups, weights)
-    _, of_channel, _ = _deviations(groups.rewards, groups.where)
-    scale = of_channel * (1.0 if weights is None else np.asarray(weights, np.float64))
+    _, std, live = groups.sums if weights is None else _deviations_of_sum(groups, weights)
+    scale = groups.std * (1.0 if weights is None else np.asarray(weights, np.float64))
     return np.where(groups.where & live, scale / np.where(live, std, 1.0), 0.0)
 
 

@@ -140,8 +140,9 @@ def _judge(
         inside = index >= 0
         rewards = np.where(inside[..., None], log.rewards[index], np.nan)
         block = judge_groups(rewards, pass_at, aggregates, risk_coef)
+        at = index[inside]
         for name, values in rows.items():
-            values[index[inside]] = block[name][inside]
+            values[at] = block[name][inside]
         status[groups] = block["status"]
         for name, total in agreement.items():
             total += block[name]
