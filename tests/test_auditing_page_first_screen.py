@@ -112,9 +112,12 @@ def test_the_slider_moves_the_table(visit, reports, count):
 
 
 @pytest.mark.parametrize("count", SIZES)
-def test_it_prints_on_six_pages_at_most(visit, count):
-    paper = visit(count).page.pdf(format="A4", print_background=True)
+def test_it_prints_on_six_pages_at_most_and_not_over_their_side(visit, count):
+    page = visit(count, viewport={"width": 720, "height": 1020}).page  # A4 without its margins
+    paper = page.pdf(format="A4", print_background=True)
     assert 1 <= len(re.findall(rb"/Type\s*/Page[^s]", paper)) <= 6
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 720
 
 
 @pytest.mark.parametrize("count", SIZES)
