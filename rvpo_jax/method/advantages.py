@@ -99,11 +99,11 @@ def compute_advantages(
         "lengths": None if lengths is None else jnp.asarray(lengths, jnp.float32),
         "weights": _checked_weights(config, raw.shape[-1]),
         "step": step,
-        **{name: getattr(config, name) for name in COEFFICIENTS},
+        **{name: _coefficient(getattr(config, name)) for name in COEFFICIENTS},
     }
     if risk_coef is not None:
         check_risk_coef(risk_coef)
-        given["risk_coef"] = risk_coef
+        given["risk_coef"] = _coefficient(risk_coef)
     method = method_of(config.method, METHODS)
     if rule_state is None:
         rule_state = init_rule(method, raw.shape[-1])
@@ -212,6 +212,14 @@ def _numbers(rewards: Any) -> Any:
     if isinstance(rewards, jax.Array):
         return rewards.astype(jnp.float32)
     return np.asarray(rewards, np.float64)
+
+
+def _coefficient(value: Any) -> Any:
+    """A plain number in float32, infinite beyond it; the cast of the tracer's own may warn."""
+    if not isinstance(value, (int, float)):
+        return value
+    with np.errstate(over="ignore"):
+        return np.float32(value)
 
 
 def _checked_mask(rewards: Any, where: Any) -> Any:
