@@ -228,6 +228,33 @@ def test_the_payer_is_named_and_its_parts_add_up_to_the_gap(paid):
     assert sum(parts.values()) + np.mean(own) == pytest.approx(row["gap"]["value"], abs=1e-3)
 
 
+def test_logged_advantages_of_a_run_of_ours_are_split_as_its_method_is():
+    import dataclasses
+
+    from planted import make_log
+
+    from rvpo_jax.auditing.payers import payer_table
+    from rvpo_jax.auditing.replay import replay
+    from rvpo_jax.auditing.rules import base_rules
+
+    log = make_log(("paid",), steps=12)
+    mean = replay(log, base_rules(1.0, False), 1.0).advantages["gdpo"]
+    log = dataclasses.replace(log, advantage=mean, method="gdpo")
+    played = replay(log, base_rules(1.0, True), 1.0)
+    parts = {row["payer"]: row["part"]["value"] for row in payer_table(played, [2])}
+    own = played.scores[:, 2] / 4  # its own quarter of the mean, whitened as the others are
+    std = np.array([played.scores[log.step == step].mean(-1).std(ddof=1) for step in range(12)])
+    own = own / std[log.step]
+    gaps = []
+    for group in np.unique(log.group):
+        rows = log.group == group
+        met = played.met[rows, 2]
+        if 0 < met.mean() < 1:
+            gaps.append(own[rows][~met].mean() - own[rows][met].mean())
+    gap = float(np.nanmean(played.gaps["logged"][:, 2]))
+    assert sum(parts.values()) + np.mean(gaps) == pytest.approx(gap, abs=1e-3)
+
+
 # 7. Rows that are there twice.
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..basics.intervals import percent
-from .replay import Replay
+from .replay import Replay, within_groups
 from .trends import MIN_WINDOWS, windows_of
 
 TWINS = 0.98  # correlation from which two channels are one
@@ -165,14 +165,12 @@ def _moments(
     played: Replay, index: int, scored: np.ndarray, window: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean of a channel and its standard deviation within groups, by window, and which windows."""
-    group, size = played.log.group, len(played.status)
-    values = np.where(scored, played.log.rewards[:, index], 0.0).astype(np.float64)
-    count = np.bincount(group, scored, size)
-    center = np.bincount(group, values, size) / np.maximum(count, 1)
-    squares = np.bincount(window, scored * (values - center[group]) ** 2)
-    of_group = np.zeros(size, np.int64)
+    group, values = played.log.group, np.where(scored, played.log.rewards[:, index], 0.0)
+    squares = np.bincount(window, within_groups(values, scored, group) ** 2)
+    of_group = np.zeros(len(played.status), np.int64)
     of_group[group] = window
-    free = np.bincount(of_group, np.maximum(count - 1, 0), len(squares))
+    degrees = np.maximum(np.bincount(group, scored) - 1, 0)
+    free = np.bincount(of_group, degrees, len(squares))
     counted = np.bincount(window, scored, len(squares))
     seen = np.flatnonzero((counted > 0) & (free > 0))
     mean = np.bincount(window, values, len(squares))[seen] / counted[seen]
@@ -235,25 +233,18 @@ def lengths(played: Replay) -> list[dict[str, Any]]:
     if length is None:
         return []
     advantage = played.advantages[played.rules[0].name]
-    rows = np.flatnonzero(np.isfinite(length) & np.isfinite(advantage) & played.usable)
-    group = played.log.group[rows]
-    moves = [_within(values[rows].astype(float), group) for values in (length, advantage)]
-    scale = math.sqrt(float(moves[0] @ moves[0]) * float(moves[1] @ moves[1]))
-    live = np.bincount(group, moves[0] ** 2 * moves[1] ** 2) > 0
+    counted, group = np.isfinite(length) & np.isfinite(advantage) & played.usable, played.log.group
+    longer, better = (within_groups(values, counted, group) for values in (length, advantage))
+    scale = math.sqrt(float(longer @ longer) * float(better @ better))
+    live = np.bincount(group, (longer * better) ** 2) > 0
     if live.sum() < MIN_GROUPS or not scale > 0:
         return []
-    value = float(moves[0] @ moves[1]) / scale
+    value = float(longer @ better) / scale
     if abs(value) < LENGTH:
         return []
     way = "Longer" if value > 0 else "Shorter"
     text = f"{way} completions are paid: length and advantage have correlation {value:+.2f}."
     return [_finding("lengths", [], text)]
-
-
-def _within(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Deviations from the mean of the group."""
-    count = np.maximum(np.bincount(group), 1)
-    return values - (np.bincount(group, values) / count)[group]
 
 
 def repeats(played: Replay) -> list[dict[str, Any]]:

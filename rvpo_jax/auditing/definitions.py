@@ -35,9 +35,10 @@ DEFINITIONS: dict[str, str] = {
         "Mean advantage of the completions of a group that fail a channel minus that of "
         "those that meet it, averaged over the groups that have both. Above 0, the rule pays "
         "for failing. The payer is the channel that adds most to the gap: for a sum, its own "
-        "difference over the standard deviation of the sum in the group (so is a logged "
-        "advantage split, whose formula nobody knows); for a mean, of its scores; for soft and "
-        "hard minimum, of its scores times their weights."
+        "difference over the standard deviation of the sum in the group; for a mean, of its "
+        "scores; for soft and hard minimum, of its scores times their weights, the latter three "
+        "over the deviation of the batch. A logged advantage is split as the method of the run is, "
+        "and as a sum where nobody knows it."
     ),
     "judged channels": ("The declared constraints; where none is declared, every channel."),
     "weight": (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .estimates import mean
-from .replay import Replay
+from .replay import WHITEN_EPS, Replay, whitening_statistics, within_groups
 from .rules import LOGGED
 
 
@@ -60,30 +60,30 @@ def _gaps(
 
 
 def _parts(played: Replay) -> np.ndarray:
-    """``[N, M]`` what each channel adds to a completion's advantage, NaN where it has none.
+    """``[N, M]`` what each channel adds to a completion's advantage.
 
-    Exact for the sum and the mean of scores. The soft and the hard minimum follow their weights;
-    of a trainer's own advantages nobody knows the formula, and they are taken for a sum.
+    Exact for the sum and the mean of scores. The soft and the hard minimum follow their weights. A
+    trainer's own advantages are split as its method is, where a run of ours names it; else nobody
+    knows the formula, and they are taken for a sum.
     """
-    rule = played.rules[0]
-    if rule.name == LOGGED or rule.method == "grpo":
-        rewards = np.where(played.where, played.log.rewards, 0.0).astype(np.float64)
-        total = rewards.sum(-1)
-        return rewards / _group_std(total, played)[:, None]
-    scores = np.where(played.where, played.scores, 0.0).astype(np.float64)
-    if rule.method == "rvpo":
-        return scores * played.weights
-    if rule.method == "hard_min":
-        return scores * played.minima
-    return scores / np.maximum(played.where.sum(-1, keepdims=True), 1)
+    rule, log = played.rules[0], played.log
+    method = rule.method if rule.name != LOGGED else log.method
+    shares = {
+        "gdpo": 1 / np.maximum(played.where.sum(-1, keepdims=True), 1),
+        "rvpo": played.weights,
+        "hard_min": played.minima,
+    }
+    if method not in shares:
+        rewards = np.where(played.where, log.rewards, 0.0).astype(np.float64)
+        return rewards / _group_std(rewards.sum(-1), played)[:, None]
+    parts = np.where(played.where, played.scores, 0.0) * shares[method]
+    _, std = whitening_statistics(parts.sum(-1), played.usable, played.batch)
+    return parts / (std + WHITEN_EPS)[played.batch, None]
 
 
 def _group_std(values: np.ndarray, played: Replay) -> np.ndarray:
     """``[N]`` sample standard deviation of a completion's group; infinite where it is 0."""
-    group, size = played.log.group, len(played.status)
-    usable = played.usable.astype(float)
-    count = np.bincount(group, usable, size)
-    center = np.bincount(group, values * usable, size) / np.maximum(count, 1)
-    squares = np.bincount(group, usable * (values - center[group]) ** 2, size)
-    std = np.sqrt(squares / np.maximum(count - 1, 1))
+    group = played.log.group
+    squares = np.bincount(group, within_groups(values, played.usable, group) ** 2)
+    std = np.sqrt(squares / np.maximum(np.bincount(group, played.usable) - 1, 1))
     return np.where(std > 0, std, np.inf)[group]

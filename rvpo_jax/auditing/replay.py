@@ -204,6 +204,25 @@ def _whitened(values: np.ndarray, usable: np.ndarray, batch: np.ndarray, rule: R
     return np.where(usable, whitened, np.nan).astype(np.float32)
 
 
+def within_groups(values: np.ndarray, counted: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Deviations from the mean of the group.
+
+    Args:
+      values: ``[N]`` float.
+      counted: ``[N]`` bool, which of them the means are taken over.
+      group: ``[N]`` int, dense.
+
+    Returns:
+      ``[N]`` float64, 0 where not counted.
+
+    >>> within_groups(np.array([1.0, 3.0, 9.0]), np.array([True, True, False]), np.zeros(3, int))
+    array([-1.,  1.,  0.])
+    """
+    values = np.where(counted, values, 0.0).astype(np.float64)
+    mean = np.bincount(group, values) / np.maximum(np.bincount(group, counted), 1)
+    return np.where(counted, values - mean[group], 0.0)
+
+
 def whitening_statistics(
     values: np.ndarray, usable: np.ndarray, batch: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

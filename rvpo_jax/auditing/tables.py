@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .estimates import mean, p_above, proportion, share_above
-from .replay import Replay
+from .replay import Replay, within_groups
 
 EDGES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 DEAD_FAIL_TOLERANCE = 0.2
@@ -173,14 +173,9 @@ def bottleneck_table(played: Replay) -> dict[str, Any]:
 
 def _within_squares(played: Replay) -> np.ndarray:
     """``[M]`` squared deviations of the raw rewards from the mean of their group, added up."""
-    group, size = played.log.group, len(played.status)
-    totals = np.zeros(len(played.log.channels))
-    for index in range(len(totals)):
-        scored = played.where[:, index] & played.usable
-        values = np.where(scored, played.log.rewards[:, index], 0.0).astype(np.float64)
-        center = np.bincount(group, values, size) / np.maximum(np.bincount(group, scored, size), 1)
-        totals[index] = np.sum(scored * (values - center[group]) ** 2)
-    return totals
+    counted = (played.where & played.usable[:, None]).T
+    columns = zip(played.log.rewards.T, counted, strict=True)
+    return np.array([np.sum(within_groups(x, w, played.log.group) ** 2) for x, w in columns])
 
 
 def signal_table(played: Replay) -> dict[str, Any]:

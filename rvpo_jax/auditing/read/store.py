@@ -5,14 +5,14 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from .formats import Layout
 from .log import Note, count_notes, listing
 from .parts import Chunk, Kind
-from .values import to_advantages, to_codes, to_float32, to_lengths, to_numbers, to_steps
+from .values import Column, to_advantages, to_codes, to_float32, to_lengths, to_numbers, to_steps
 
 KEYS = ("group", "prompt", "prompt_key", "completion")
 MAX_CANDIDATES = 256
@@ -93,24 +93,10 @@ class Store:
                 to_codes(chunk.column(name)) if name in present else _absent(chunk.num_rows)
             )
         self._add_steps(chunk, present, named_step)
-        advantage = self.layout.advantage
-        self._advantages.append(
-            to_advantages(chunk.column(advantage))
-            if advantage is not None and advantage in present
-            else np.full(chunk.num_rows, np.nan, np.float32)
-        )
-        completion = self.layout.completion
-        self._lengths.append(
-            to_lengths(chunk.column(completion))
-            if completion is not None and completion in present
-            else np.full(chunk.num_rows, np.nan, np.float32)
-        )
-        outcome = self.layout.outcome
-        self._outcomes.append(
-            to_float32(to_numbers(chunk.column(outcome)).values)
-            if outcome is not None and outcome in present
-            else np.full(chunk.num_rows, np.nan, np.float32)
-        )
+        layout = self.layout
+        self._advantages.append(_numbers_of(layout.advantage, chunk, to_advantages))
+        self._lengths.append(_numbers_of(layout.completion, chunk, to_lengths))
+        self._outcomes.append(_numbers_of(layout.outcome, chunk, _to_outcomes))
         parts = np.full(chunk.num_rows, part, np.int64)
         self._places.append((parts, chunk.places, chunk.ordinals))
         self.num_rows += chunk.num_rows
@@ -278,6 +264,19 @@ class Store:
             )
             notes.append(Note(kind="different_columns", count=lacking, text=text))
         return notes
+
+
+def _numbers_of(
+    name: str | None, chunk: Chunk, convert: Callable[[Column], np.ndarray]
+) -> np.ndarray:
+    """``[num_rows]`` float32 of a column, NaN where a log or a chunk lacks it."""
+    if name is None or name not in chunk.names:
+        return np.full(chunk.num_rows, np.nan, np.float32)
+    return convert(chunk.column(name))
+
+
+def _to_outcomes(column: Column) -> np.ndarray:
+    return to_float32(to_numbers(column).values)
 
 
 def _absent(num_rows: int) -> tuple[np.ndarray, np.ndarray]:
