@@ -6,41 +6,13 @@ import gzip
 import json
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from read_logs import kinds_of, names_of, rewards_of, write_jsonl, write_parquet
 
 from rvpo_jax.auditing.read import ReadOptions, read_log
 from rvpo_jax.config import Channel
 
 NAN = None  # how a reward that was not scored is spelled in these tables
-
-
-def write_jsonl(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def write_parquet(path, columns, about=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.table(columns)
-    if about is not None:
-        table = table.replace_schema_metadata({b"rvpo": json.dumps(about).encode()})
-    pq.write_table(table, path)
-    return path
-
-
-def rewards_of(log):
-    """Rewards as lists, None where not scored."""
-    return [[None if value != value else value for value in row] for row in log.rewards.tolist()]
-
-
-def names_of(log):
-    return [channel.name for channel in log.channels]
-
-
-def kinds_of(log):
-    return {note.kind: note.count for note in log.notes}
 
 
 def trl_table(step, prompts, **columns):

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from read_logs import kinds_of
 
 from rvpo_jax.auditing.read import ReadOptions, read_log
 from rvpo_jax.auditing.read.log import listing, shown
@@ -26,10 +27,6 @@ def read_bytes(tmp_path, content, name="log.jsonl", **options):
     path = tmp_path / name
     path.write_bytes(content)
     return read_log(path, ReadOptions(**options))
-
-
-def kinds_of(log):
-    return {note.kind: note.count for note in log.notes}
 
 
 def lines_with(extra, place=2):

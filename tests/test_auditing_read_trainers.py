@@ -6,8 +6,8 @@ import json
 from typing import get_args, get_type_hints
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from read_logs import kinds_of, names_of, rewards_of, write_jsonl, write_parquet
 
 from rvpo_jax.auditing.command import Audit
 from rvpo_jax.auditing.read import ReadOptions, read_log
@@ -15,35 +15,10 @@ from rvpo_jax.auditing.read.log import FORMATS
 from rvpo_jax.auditing.read.trainers import TRAINERS
 
 
-def write_jsonl(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 def write_json(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
     return path
-
-
-def write_parquet(path, columns):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), path)
-    return path
-
-
-def rewards_of(log):
-    """Rewards as lists, None where not scored."""
-    return [[None if value != value else value for value in row] for row in log.rewards.tolist()]
-
-
-def names_of(log):
-    return [channel.name for channel in log.channels]
-
-
-def kinds_of(log):
-    return {note.kind: note.count for note in log.notes}
 
 
 def text_of(log, kind):

@@ -2,10 +2,10 @@
 
 from ..basics.intervals import CONFIDENCE
 from ..basics.residue import POSITIVE
+from .autocorrelation import RHOS
 from .findings import ERROR_RATE
 from .tables import DEAD_FAIL_TOLERANCE
 from .trends import REVERSAL_P, REVERSALS
-from .wander import RHOS
 
 DEFINITIONS: dict[str, str] = {
     "group": (

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..basics.distributions import t_quantile
 from ..basics.intervals import CONFIDENCE, wilson_interval
+from .autocorrelation import TrendTest, contrast_error, trend_test
 from .estimates import Estimate, difference, holm, mean, p_above, proportion
 from .replay import Replay
-from .wander import Wander, contrast_error, wander
 
 MAX_WINDOWS = 60
 MIN_WINDOWS = 6  # a trend test of fewer points can hardly reject
@@ -202,23 +202,23 @@ def _trend(played: Replay, met: np.ndarray, scored: np.ndarray, change: Estimate
     row: dict[str, Any] = {"change": change.plain(), "returns": False, "own_change": None}
     if len(series) < MIN_WINDOWS:
         return row | {"p_fall": None, "p_rise": None}
-    fit, third = wander(series), len(series) // 3
+    test, third = trend_test(series), len(series) // 3
     thirds = np.zeros(len(series))
     thirds[:third], thirds[-third:] = -1 / third, 1 / third
-    error = contrast_error(fit, thirds)
+    error = contrast_error(test, thirds)
     if error > change.se:
         row["change"] = _interval(change.value, error, len(series)).plain()
     # The windows that the channel scored, counted from 0.
     dense = (np.cumsum(counted > 0) - 1)[window]
-    own = _against_oneself(played.log.prompt, met, scored, dense, fit)
+    own = _against_oneself(played.log.prompt, met, scored, dense, test)
     if own is None:
-        return row | {"p_fall": fit.p_fall, "p_rise": fit.p_rise}
+        return row | {"p_fall": test.p_fall, "p_rise": test.p_rise}
     row |= {"returns": True, "own_change": own.plain()}
     return row | {"p_fall": p_above(_negated(own)), "p_rise": p_above(own)}
 
 
 def _against_oneself(
-    prompt: np.ndarray, met: np.ndarray, scored: np.ndarray, window: np.ndarray, fit: Wander
+    prompt: np.ndarray, met: np.ndarray, scored: np.ndarray, window: np.ndarray, test: TrendTest
 ) -> Estimate | None:
     """What a prompt that comes back is met more often from the first third to the last.
 
@@ -239,7 +239,7 @@ def _against_oneself(
     clusters = np.bincount(ids, time * residual)
     of_prompts = math.sqrt(len(count) / max(len(count) - 1, 1) * np.sum(clusters**2)) / total
     size = int(window.max()) + 1
-    of_windows = contrast_error(fit, np.bincount(window, time, size) / total)
+    of_windows = contrast_error(test, np.bincount(window, time, size) / total)
     span = 2 / 3 * size
     return _interval(span * slope, span * math.hypot(of_prompts, of_windows), size)
 

@@ -6,15 +6,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from .log import Tally, shown
+from .log import Tally
 from .parts import CHUNK_ROWS, Chunk, Kind, Row
-from .tables import (
-    ARROW_ERRORS,
-    batch_fields,
-    batch_to_chunk,
-    pick_rows,
-    top_columns,
-)
+from .tables import batch_fields, pick_rows, top_columns, until_damage
 
 MAGIC = b"ARROW1"
 
@@ -46,14 +40,7 @@ class ArrowPart:
     def chunks(self, wants: Callable[[str, Kind], bool], tally: Tally) -> Iterator[Chunk]:
         """All rows up to damage."""
         names = top_columns(self._schema, [n for n, k in self.fields().items() if wants(n, k)])
-        first = 0
-        try:
-            for batch in self._batches(names):
-                yield batch_to_chunk(batch, first)
-                first += batch.num_rows
-        except ARROW_ERRORS as error:
-            problem = shown(str(error).split("\n")[0].rstrip("."))
-            tally.add("cut_file", f"{shown(self.name)} after row {first}: {problem}")
+        yield from until_damage(self._batches(names), self.name, tally)
 
     def pick(self, places: Sequence[int], columns: Sequence[str]) -> Iterator[Row]:
         """Rows by number."""

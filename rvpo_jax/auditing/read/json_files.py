@@ -67,6 +67,20 @@ def decode_at(text: str, place: int) -> Any:
     return _LENIENT.raw_decode(text, place)[0]
 
 
+def located_chunks(rows: Iterator[Located]) -> Iterator[Chunk]:
+    """Chunks of rows that were parsed whole.
+
+    Args:
+      rows: with their places.
+
+    Yields:
+      Chunks; nested rewards are columns of their own.
+    """
+    for chunk in in_chunks(rows):
+        places, ordinals, _, parsed = zip(*chunk, strict=True)
+        yield rows_to_chunk([flatten(row) for row in parsed], places, ordinals)
+
+
 class JsonPart:
     """Rows of a JSON file: one object per line, or one list of objects.
 
@@ -87,10 +101,7 @@ class JsonPart:
         """All rows that can be read."""
         del wants  # a line is parsed whole
         rows = self._list_rows(tally) if self._is_list() else self._line_rows(tally)
-        for chunk in in_chunks(rows):
-            prepared = [flatten(row) for _, _, _, row in chunk]
-            places, ordinals, _, _ = zip(*chunk, strict=True)
-            yield rows_to_chunk(prepared, places, ordinals)
+        yield from located_chunks(rows)
 
     def pick(self, places: Sequence[int], columns: Sequence[str]) -> Iterator[Row]:
         """Rows at byte offsets, or by their start in a list."""

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from .json_files import decode_at, items, read_text
+from .json_files import decode_at, items, located_chunks, read_text
 from .log import Tally, shown
-from .parts import Chunk, Kind, Row, flatten, rows_to_chunk
-from .streams import READ_ERRORS, Located, in_chunks, open_bytes
+from .parts import Chunk, Kind, Row, flatten
+from .streams import READ_ERRORS, Located, open_bytes
 
 HEAD = re.compile(r'\s*\{\s*"columns"\s*:\s*(?=\[)')
 # Inside a text the quotes would have backslashes before them.
@@ -50,9 +50,7 @@ class TableJsonPart:
     def chunks(self, wants: Callable[[str, Kind], bool], tally: Tally) -> Iterator[Chunk]:
         """All rows before damage."""
         del wants  # a row is parsed whole
-        for chunk in in_chunks(self._rows(tally)):
-            places, ordinals, _, rows = zip(*chunk, strict=True)
-            yield rows_to_chunk(list(rows), places, ordinals)
+        yield from located_chunks(self._rows(tally))
 
     def pick(self, places: Sequence[int], columns: Sequence[str]) -> Iterator[Row]:
         """Rows by the character where they start."""
@@ -76,7 +74,7 @@ class TableJsonPart:
                 continue
             if len(values) != len(names):
                 tally.add("ragged_row", where)
-            yield place, ordinal, size, flatten(dict(zip(names, values, strict=False)))
+            yield place, ordinal, size, dict(zip(names, values, strict=False))
 
 
 def _table_in(text: str) -> tuple[list[str], int] | None:

@@ -54,17 +54,16 @@ class ParquetPart:
     def chunks(self, wants: Callable[[str, Kind], bool], tally: Tally) -> Iterator[Chunk]:
         """All rows up to damage."""
         columns = top_columns(self._schema, [n for n, k in self.fields().items() if wants(n, k)])
-        first = 0
-        try:
-            with self._open() as file:
-                for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
-                    yield batch_to_chunk(batch, first)
-                    first += batch.num_rows
-            if first != sum(self._group_rows):  # a damaged page may end the reading without a word
-                raise ValueError(f"the file has {sum(self._group_rows)} rows")
-        except ARROW_ERRORS as error:
-            problem = shown(str(error).split("\n")[0].rstrip("."))
-            tally.add("cut_file", f"{shown(self.name)} after row {first}: {problem}")
+        yield from until_damage(self._batches(columns), self.name, tally)
+
+    def _batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        num_rows = 0
+        with self._open() as file:
+            for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
+                num_rows += batch.num_rows
+                yield batch
+        if num_rows != sum(self._group_rows):  # a damaged page may end the reading without a word
+            raise ValueError(f"the file has {sum(self._group_rows)} rows")
 
     def pick(self, places: Sequence[int], columns: Sequence[str]) -> Iterator[Row]:
         """Rows by number; reads only the row groups that hold them."""
@@ -139,6 +138,27 @@ def _metadata(schema: pa.Schema) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def until_damage(batches: Iterator[pa.RecordBatch], name: str, tally: Tally) -> Iterator[Chunk]:
+    """The rows of a file up to where it can be read.
+
+    Args:
+      batches: of the file; reading them may fail.
+      name: of the file.
+      tally: counts the damage.
+
+    Yields:
+      A chunk per batch.
+    """
+    first = 0
+    try:
+        for batch in batches:
+            yield batch_to_chunk(batch, first)
+            first += batch.num_rows
+    except ARROW_ERRORS as error:
+        problem = shown(str(error).split("\n")[0].rstrip("."))
+        tally.add("cut_file", f"{shown(name)} after row {first}: {problem}")
 
 
 def batch_fields(schema: pa.Schema) -> dict[str, Kind]:

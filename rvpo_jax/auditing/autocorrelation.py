@@ -1,4 +1,4 @@
-"""Whether a series falls by more than it wanders. ``T`` values at equal distances in time.
+"""A trend test for autocorrelated series. ``T`` values at equal distances in time.
 
 The steps of a training depend on each other: a pass rate that goes nowhere still wanders. Here the
 residual around a straight line is taken for a first-order autoregression (correlation from step to
@@ -8,6 +8,7 @@ likely as the likeliest the least favourable counts.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -20,15 +21,15 @@ LIKELY = 1.0  # below the best log likelihood
 
 
 @dataclasses.dataclass(frozen=True)
-class Wander:
-    """Tests of a trend."""
+class TrendTest:
+    """Whether a series falls or rises by more than it wanders."""
 
     p_fall: float  # one-sided
     p_rise: float
     deviations: np.ndarray  # [T - 1] standard deviations of the cosines
 
 
-def wander(series: np.ndarray) -> Wander:
+def trend_test(series: np.ndarray) -> TrendTest:
     """Tests whether a series has a trend.
 
     Args:
@@ -41,13 +42,13 @@ def wander(series: np.ndarray) -> Wander:
       Cosine weights as in Mueller and Watson 2008, Econometrica 76; the likelihood is Whittle's.
 
     >>> noise = np.random.default_rng(0).normal(size=60)
-    >>> wander(noise - np.arange(60) / 10).p_fall < 1e-3, wander(noise).p_fall < 0.05
+    >>> trend_test(noise - np.arange(60) / 10).p_fall < 1e-3, trend_test(noise).p_fall < 0.05
     (True, False)
     """
     size = len(series)
     centered = series - series.mean()
     if np.ptp(series) == 0:
-        return Wander(1.0, 1.0, np.zeros(size - 1))
+        return TrendTest(1.0, 1.0, np.zeros(size - 1))
     cosines, shapes = _cosines(size), _spectra(size)
     time = np.arange(size) - (size - 1) / 2
     residual = cosines @ (centered - (time @ centered) / (time @ time) * time)
@@ -60,28 +61,30 @@ def wander(series: np.ndarray) -> Wander:
     worst = spectra[np.argmax(spectra[:, 0])]
     first = float(cosines[0] @ centered) / float(np.sqrt(worst[0]))  # positive where it falls
     p_fall, p_rise = (t_tail(sign * first, size - 2) for sign in (1, -1))
-    return Wander(p_fall, p_rise, np.sqrt(worst))
+    return TrendTest(p_fall, p_rise, np.sqrt(worst))
 
 
-def contrast_error(fit: Wander, weights: np.ndarray) -> float:
+def contrast_error(test: TrendTest, weights: np.ndarray) -> float:
     """Standard error of a weighted sum of the series.
 
     Args:
-      fit: of the series.
+      test: of the series.
       weights: ``[T]`` with sum 0.
 
     Returns:
       The standard error.
     """
-    return float(np.linalg.norm((_cosines(len(weights)) @ weights) * fit.deviations))
+    return float(np.linalg.norm((_cosines(len(weights)) @ weights) * test.deviations))
 
 
+@functools.cache
 def _cosines(size: int) -> np.ndarray:
     """``[T - 1, T]`` orthonormal cosines, all of mean 0, the slowest first."""
     time = (np.arange(size) + 0.5) / size
     return np.sqrt(2 / size) * np.cos(np.pi * np.arange(1, size)[:, None] * time)
 
 
+@functools.cache
 def _spectra(size: int) -> np.ndarray:
     """``[S, T - 1]`` variances of the cosines under each process, up to a scale."""
     angle = np.pi * np.arange(1, size) / size
