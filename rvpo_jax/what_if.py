@@ -5,11 +5,12 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from rvpo_jax.auditing import Formula
+from rvpo_jax.basics.channel import Channel
 from rvpo_jax.config import AdvantageConfig
 
 # The setting that ``k`` means, by what a method reads, in units of k: a variance penalty with
@@ -29,9 +30,7 @@ def further_rules() -> dict[str, Formula]:
     for name, record in METHODS.items():
         coefficient = next((key for key in _COEFFICIENTS if key in record.reads), None)
         obstacle = None
-        if "levels" in record.reads:
-            obstacle = "it needs the range of every channel, which a log does not hold"
-        elif hasattr(record.rule, "init"):
+        if hasattr(record.rule, "init"):
             obstacle = "it remembers earlier steps, and a log may hold any part of a run"
         found[name] = Formula(
             label=record.label,
@@ -40,6 +39,7 @@ def further_rules() -> dict[str, Formula]:
             largest_k=math.inf if coefficient == "risk_coef" else float(np.finfo(np.float32).max),
             whitened=not record.standardized,
             advantages=advantages_under(name, coefficient, whiten=not record.standardized),
+            needs_ranges="levels" in record.reads,
             obstacle=obstacle,
         )
     return found
@@ -47,7 +47,7 @@ def further_rules() -> dict[str, Formula]:
 
 def advantages_under(
     method: object, coefficient: str | None = None, *, whiten: bool = True
-) -> Callable[[np.ndarray, float | None], np.ndarray]:
+) -> Callable[[np.ndarray, float | None, Sequence[Channel]], np.ndarray]:
     """The advantages of a step under a rule, as training has them.
 
     Args:
@@ -56,24 +56,31 @@ def advantages_under(
       whiten: whether it is standardised over the batch.
 
     Returns:
-      A function of rewards ``[B, G, M]``, NaN where not scored, and k, to ``[B, G]`` float32.
+      A function of rewards ``[B, G, M]``, NaN where not scored, k and the M channels, to ``[B, G]``
+      float32.
     """
 
-    def advantages(rewards: np.ndarray, k: float | None) -> np.ndarray:
+    def advantages(rewards: np.ndarray, k: float | None, channels: Sequence[Channel]) -> np.ndarray:
         fields = {"method": method, "whiten": "batch" if whiten else "none"}
         if coefficient is not None and k is not None:
             fields[coefficient] = k * _COEFFICIENTS[coefficient]
-        return np.asarray(_compiled(AdvantageConfig.of(fields))(rewards))
+        return np.asarray(_compiled(AdvantageConfig.of(fields), tuple(channels))(rewards))
 
     return advantages
 
 
 @functools.cache
-def _compiled(config: AdvantageConfig) -> Callable[[np.ndarray], object]:
+def _compiled(
+    config: AdvantageConfig, channels: tuple[Channel, ...]
+) -> Callable[[np.ndarray], object]:
     import jax
 
     from rvpo_jax.method.advantages import compute_advantages
 
     return jax.jit(
-        lambda rewards: compute_advantages(rewards, config=config, with_weights=False).advantages
+        lambda rewards: (
+            compute_advantages(
+                rewards, config=config, channels=channels, with_weights=False
+            ).advantages
+        )
     )

@@ -109,7 +109,20 @@ def make_report(
         "bottleneck": table.bottleneck(),
         "dead": table.dead(groups),
         "neglect": table.neglect(step[-1] + 10),
-        "outcome": None,
+        "outcome": {
+            "first": wilson(table.met[:, 0]),
+            "last": wilson(table.met[:, 0]),
+            "rewards": 0.2,
+            "change": {"value": -0.1, "low": -0.2, "high": 0.0, "n": 6},
+            "returns": False,
+            "own_change": None,
+            "p_fall": 0.2,
+            "p_rise": 0.8,
+        },
+        "checks": [{"check": "twins", "channels": list(names[:2]), "text": HOSTILE[0]}],
+        "sliced_by": "family",
+        "slices": table.slices(),
+        "paradoxes": [],
         **table.between(),
         "level": table.level(),
         "spread": {"k_spread": 0.71, "to_mean": 0.22, "to_min": 0.44, "position": 1 / 3},
@@ -379,6 +392,30 @@ class _Table:
                     "gain_share": 1 / len(self.names),
                 }
             )
+        return rows
+
+    def slices(self):
+        """Two slices, one of them with a hostile name."""
+        rows = []
+        for m, name in enumerate(self.names):
+            for where, part in (("odd", self.step >= 0), (HOSTILE[0][:80], self.step < 30)):
+                rate = wilson(self.met[part & self.where[:, m], m])
+                rows.append(
+                    {
+                        "slice": where,
+                        "channel": name,
+                        "completions": int(part.sum()),
+                        "prompts": 3,
+                        "scored": int((part & self.where[:, m]).sum()),
+                        "pass_rate": rate,
+                        "failures": int((~self.met[part & self.where[:, m], m]).sum()),
+                        "gap": {"value": 0.1, "low": -0.1, "high": 0.3, "n": 3},
+                        "p_paid": 0.2,
+                        "dead_fail_share": rate,
+                        "p_dead_fail": 0.9,
+                        **dict.fromkeys(("first", "last", "change", "returns", "p_fall")),
+                    }
+                )
         return rows
 
     def between(self):

@@ -30,7 +30,7 @@ ROOMS = {
     **dict.fromkeys(WORLDS, PURE),
     "run": (*PURE, *WORLDS),
     "auditing": ("basics",),
-    "what_if": ("config", "method", "auditing"),
+    "what_if": ("basics", "config", "method", "auditing"),
     "train": (*PURE, *WORLDS, "run", "auditing"),
     "lab": (*PURE, *WORLDS, "run", "auditing", "train"),
     "__init__": ("basics", "config", "types", "method", "rewards", "auditing", "what_if"),

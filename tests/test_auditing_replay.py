@@ -9,7 +9,6 @@ from planted import CHANNELS, make_log
 
 from rvpo_jax.auditing import cases, replay, rules, tables
 from rvpo_jax.method.diagnostics import POSITIVE
-from rvpo_jax.what_if import further_rules
 
 RULES = (*rules.base_rules(1.0, False), rules.parse_rule("variance:k=2"))
 METHODS = {
@@ -215,12 +214,6 @@ def test_a_rule_that_is_none_is_refused_with_the_names(text):
     with pytest.raises(ValueError, match="a rule must be one of rvpo") as error:
         rules.parse_rule(text)
     assert "\n  " in str(error.value)
-
-
-@pytest.mark.parametrize("text", ["rvpo_level", "rvpo_level:k=2"])
-def test_the_rule_that_needs_ranges_is_refused_with_the_reason(text):
-    with pytest.raises(ValueError, match="rvpo_level cannot be replayed: it needs the range"):
-        rules.parse_rule(text, further_rules)
 
 
 def test_rules_are_named_by_what_they_compute():

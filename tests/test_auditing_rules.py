@@ -28,10 +28,7 @@ def with_memory():
     )
 
 
-REPLAYABLE = [name for name, record in METHODS.items() if "levels" not in record.reads]
-
-
-@pytest.mark.parametrize("method", REPLAYABLE)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_named_method_can_be_replayed_under_its_own_label(method):
     rule = rules.parse_rule(method, what_if.further_rules)
     assert rule.label.startswith(METHODS[method].label)
@@ -59,7 +56,6 @@ def test_a_new_method_is_known_by_its_record_alone(monkeypatch):
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        pytest.param({"reads": ("levels",)}, "range of every channel", id="ranges"),
         pytest.param({"rule": with_memory()}, "remembers", id="memory"),
     ],
 )

@@ -49,11 +49,15 @@ class Audit:
     outcome: str | None = None
     """Column with what the rewards stand for, such as a true score: it is no reward, and is named
     where it falls while the rewards rise."""
+    by: str | None = None
+    """Column of which each value is a slice, for which the same is said as for the whole log."""
     pass_: Annotated[tuple[str, ...], tyro.conf.arg(name="pass")] = ()
     """'CHANNEL>=VALUE' or CHANNEL=VALUE: the raw reward from which a channel counts as met;
     'CHANNEL<=VALUE': up to which, and less is better; both: between them."""
     lower_is_better: tuple[str, ...] = ()
     """Channels of which less is better."""
+    range: tuple[str, ...] = ()
+    """CHANNEL=LOW,HIGH: the smallest and the largest raw reward; rules that read levels need it."""
     constraint: tuple[str, ...] = ()
     """Channels that must be met; without any, every channel's failures count."""
     risk_coef: float | None = None
@@ -149,8 +153,26 @@ def _read_options(command: Audit) -> "ReadOptions":
         **{name: value for name, value in vars(command).items() if name in shared},
         pass_at=marks[">="],
         pass_below=marks["<="],
+        ranges=_ranges(command.range),
         constraints=command.constraint,
     )
+
+
+def _ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Smallest and largest reward by channel."""
+    ranges = {}
+    for text in texts:
+        name, _, ends = text.rpartition("=")
+        try:
+            low, high = (float(end) for end in ends.split(","))
+        except ValueError:
+            name = ""
+        if not name:
+            raise Refusal(
+                f"--range must read CHANNEL=LOW,HIGH, got {text!r}.", "For example judge=0,100."
+            )
+        ranges[name] = (low, high)
+    return ranges
 
 
 def _pass_marks(texts: Sequence[str]) -> dict[str, dict[str, float]]:

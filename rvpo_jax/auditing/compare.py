@@ -1,12 +1,14 @@
 """Two logs side by side: did the second neglect less than the first."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..basics.refusals import Refusal
-from .estimates import Estimate, difference
+from .estimates import Estimate, difference, weighted_sum
+from .phrases import names as listed
 from .phrases import share_text
+from .slices import MIN_COVERED
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,18 +28,13 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       ValueError: if the two have no channel in common.
     """
-    names = [c["name"] for c in a["channels"] if c["name"] in {d["name"] for d in b["channels"]}]
-    if not names:
-        raise Refusal(
-            f"two logs must share a channel to be compared; {a['title']} has "
-            f"{', '.join(c['name'] for c in a['channels'])} and {b['title']} has "
-            f"{', '.join(c['name'] for c in b['channels'])}.",
-            "Name the rewards of each alike.",
-        )
+    names = _shared_channels(a, b)
     late = bool(a["neglect"]) and bool(b["neglect"])
     label = "pass rate, last third" if late else "pass rate"
     rates = {name: (_pass_rate(a, name, late), _pass_rate(b, name, late)) for name in names}
-    rows = [_row(label, name, *pair, better=1) for name, pair in rates.items()]
+    raw = [_row(label, name, *pair, better=1) for name, pair in rates.items()]
+    mixed = _rows_at_one_mix(a, b, label, late)
+    rows = [*raw, *mixed]
     rows.append(
         _row("all channels met", None, a["joint_pass_rate"], b["joint_pass_rate"], better=1)
     )
@@ -52,7 +49,68 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
         worst_a, worst_b = (min((p[i] for p in known), key=lambda e: e["value"]) for i in (0, 1))
         worst = _row(f"worst channel, {label}", None, worst_a, worst_b, better=1)
         rows.insert(0, worst)
-    return {"a": a["title"], "b": b["title"], "rows": rows, "headline": _headline(a, b, worst)}
+    headline = _headline(a, b, worst) + _paradox(raw, mixed, a["sliced_by"])
+    return {"a": a["title"], "b": b["title"], "rows": rows, "headline": headline}
+
+
+def _shared_channels(a: Mapping, b: Mapping) -> list[str]:
+    theirs = [[channel["name"] for channel in report["channels"]] for report in (a, b)]
+    names = [name for name in theirs[0] if name in theirs[1]]
+    if not names:
+        raise Refusal(
+            f"two logs must share a channel to be compared; {a['title']} has "
+            f"{', '.join(theirs[0])} and {b['title']} has {', '.join(theirs[1])}.",
+            "Name the rewards of each alike.",
+        )
+    return names
+
+
+def _rows_at_one_mix(a: Mapping, b: Mapping, label: str, late: bool) -> list[dict[str, Any]]:
+    """Pass rates as they would be if both logs held as much of every slice."""
+    if not a["slices"] or a["sliced_by"] != b["sliced_by"]:
+        return []
+    part = "last" if late else "pass_rate"
+    rows = []
+    for name in dict.fromkeys(row["channel"] for row in a["slices"]):
+        sides = [
+            {
+                row["slice"]: row
+                for row in report["slices"]
+                if row["channel"] == name and row[part] and row[part]["value"] is not None
+            }
+            for report in (a, b)
+        ]
+        shared = [where for where in sides[0] if where in sides[1]]
+        totals = [sum(row["scored"] for row in side.values()) for side in sides]
+        shares = [
+            sum(side[where]["scored"] / total for side, total in zip(sides, totals, strict=True))
+            for where in shared
+        ]
+        # Of what either log holds in slices that the other one lacks nothing can be said.
+        if len(shared) < 2 or sum(shares) < 2 * MIN_COVERED:
+            continue
+        weights = [share / sum(shares) for share in shares]
+        pair = (
+            weighted_sum([side[where][part] for where in shared], weights).plain() for side in sides
+        )
+        rows.append(_row(f"{label}, at one mix of {a['sliced_by']}", name, *pair, better=1))
+    return rows
+
+
+def _paradox(raw: Sequence[Mapping], mixed: Sequence[Mapping], column: str | None) -> str:
+    """That a difference turns round at one mix of slices, where it does."""
+    readings = {row["channel"]: row["reading"] for row in raw}
+    turned = [
+        row["channel"]
+        for row in mixed
+        if {row["reading"], readings[row["channel"]]} == {"b is better", "b is worse"}
+    ]
+    if not turned:
+        return ""
+    verb = "is" if len(turned) == 1 else "are"
+    return (
+        f" Simpson's paradox: at one mix of {column}, {listed(turned)} {verb} the other way round."
+    )
 
 
 def _pass_rate(report: Mapping, name: str, late: bool) -> Mapping[str, Any]:

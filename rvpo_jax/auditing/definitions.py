@@ -3,6 +3,17 @@
 from ..basics.intervals import CONFIDENCE
 from ..basics.residue import POSITIVE
 from .autocorrelation import RHOS
+from .checks import (
+    FLIP,
+    FLIP_ERRORS,
+    JUMP_ERRORS,
+    JUMP_SCALE,
+    JUMP_SPREAD,
+    LENGTH,
+    REPEATED,
+    SOLVED,
+    TWINS,
+)
 from .findings import ERROR_RATE
 from .tables import DEAD_FAIL_TOLERANCE
 from .trends import REVERSAL_P, REVERSALS
@@ -86,6 +97,21 @@ DEFINITIONS: dict[str, str] = {
         "k times the standard deviation between the scores of a completion: far below 1, the "
         "soft minimum is nearly the mean; far above, nearly the minimum. Position: 0 the "
         "mean, 1 the minimum."
+    ),
+    "slice": (
+        "The groups with one value of a column. Their completions are judged as among all, and "
+        "tested as the whole log is; all tests together keep the promise below. Simpson's "
+        "paradox: the interval of a change excludes 0 on one side for the whole log, and on the "
+        "other within the slices, weighted by their completions."
+    ),
+    "also noticed": (
+        f"Two channels with a correlation above {TWINS:g} within groups; a pair whose correlation is "
+        f"beyond {FLIP:g} and {FLIP_ERRORS:g} standard errors in the first and in the last third, "
+        f"with opposite signs; a mean that jumps by {JUMP_SPREAD:g} standard deviations within "
+        f"groups, or a scale by a factor of {JUMP_SCALE:g}, {JUMP_ERRORS:g} times more than usual "
+        f"from window to window; a channel that {100 * SOLVED:.0f} % of the groups of the last third "
+        f"meet as a whole, and did not at first; a correlation of length and advantage beyond "
+        f"{LENGTH:g}; a text that makes up {100 * REPEATED:.0f} % of the completions."
     ),
     "compensation": (
         "Of the completions that fail a judged channel, the share with a positive advantage."

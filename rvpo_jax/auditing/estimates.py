@@ -6,6 +6,7 @@ independent: all standard errors are cluster-robust, with the prompt as the clus
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -136,6 +137,36 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
         n=min(a.n, b.n),
         se=math.hypot(_standard_error(a), _standard_error(b)),
     )
+
+
+def weighted_sum(parts: Sequence[Mapping[str, Any]], weights: Sequence[float]) -> Estimate:
+    """A weighted sum of independent estimates, with a MOVER interval as in ``difference``.
+
+    Args:
+      parts: estimates as ``plain`` has them; their values are known.
+      weights: one >= 0 for each.
+
+    Returns:
+      The estimate, without an interval where one of the parts has none; n is the smallest of
+      theirs.
+
+    >>> part = {"value": 0.5, "low": 0.2, "high": 0.9, "n": 9}
+    >>> whole = weighted_sum([part, part], [0.5, 0.5])
+    >>> round(whole.value, 2), round(whole.low, 3), round(whole.high, 3)
+    (0.5, 0.288, 0.783)
+    """
+    value = sum(w * part["value"] for w, part in zip(weights, parts, strict=True))
+    down, up = (
+        math.hypot(
+            *(
+                w * (math.nan if part[end] is None else part[end] - part["value"])
+                for w, part in zip(weights, parts, strict=True)
+            )
+        )
+        for end in ("low", "high")
+    )
+    n = min((part["n"] for part in parts), default=0)
+    return Estimate(value=value, low=value - down, high=value + up, n=n)
 
 
 def p_above(estimate: Estimate, threshold: float = 0.0) -> float:

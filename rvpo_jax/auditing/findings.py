@@ -12,6 +12,7 @@ from typing import Any
 from .estimates import holm
 from .phrases import names, plural
 from .sentences import write_sentences
+from .slice_sentences import slice_tests
 
 ERROR_RATE = 0.01
 LOOKED_FOR = {
@@ -62,6 +63,7 @@ def _p_values(report: Mapping[str, Any], judged: Sequence[str]) -> dict[tuple[st
     if report["outcome"] is not None:
         fell = report["outcome"]["change"]["value"] <= -0.02
         p_values["outcome", ""] = report["outcome"]["p_fall"] if fell else 1.0
+    p_values |= slice_tests(report, judged)
     return {key: math.nan if p is None else p for key, p in p_values.items()}
 
 

@@ -18,8 +18,10 @@ def focus_channels(report: Mapping[str, Any], judged: Sequence[str]) -> list[dic
       closest (to being paid, without an alarm). Empty where no channel fails.
     """
     urgency = _urgency(report)
+    # Those of a slice come last; they are named after the test and the slice.
     alarms = sorted(
-        ((alarm["test"], alarm["channel"]) for alarm in report["alarms"]), key=lambda a: urgency[a]
+        ((alarm["test"].partition(" in ")[0], alarm["channel"]) for alarm in report["alarms"]),
+        key=lambda a: urgency[a],
     )
     found = {channel: why for why, channel in reversed(alarms)}
     ordered = list(dict.fromkeys(channel for _, channel in alarms))

@@ -9,10 +9,12 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+from ..basics.channel import Channel
 
 EPS = 1e-6  # AdvantageConfig.eps, added to the standard deviation of a group
 
@@ -33,6 +35,11 @@ class Groups:
         return _deviations_of_sum(self, None)
 
 
+Advantages = Callable[[np.ndarray, float | None, Sequence[Channel]], np.ndarray]
+"""The rewards ``[B, G, M]`` of one step, NaN where not scored, k and the M channels to ``[B, G]``
+as training has them."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Formula:
     """What a named rule computes, and how it is shown."""
@@ -45,9 +52,10 @@ class Formula:
     """Whether its aggregates are standardised over the rollout batch: all but GRPO's sum are."""
     aggregate: Callable[[Groups, float, Any], np.ndarray] | None = None
     """Groups, k and weights to ``[B, G]`` float64, before whitening."""
-    advantages: Callable[[np.ndarray, float | None], np.ndarray] | None = None
-    """In place of ``aggregate``, of a rule from elsewhere: the rewards ``[B, G, M]`` of one step,
-    NaN where not scored, and k to ``[B, G]`` as training has them."""
+    advantages: Advantages | None = None
+    """In place of ``aggregate``, of a rule from elsewhere."""
+    needs_ranges: bool = False
+    """Whether it reads the ranges of the channels."""
     obstacle: str | None = None
     """Why a log cannot be replayed under it."""
 

@@ -175,7 +175,8 @@ def _by_batch(log: RewardLog, usable: np.ndarray, batch: np.ndarray, rule: Rule)
             place = np.arange(len(rows)) - np.searchsorted(group, group)
             rewards = np.full((height, width, log.rewards.shape[1]), np.nan, np.float32)
             rewards[group, place] = log.rewards[rows]
-            advantages[rows] = rule.formula.advantages(rewards, rule.risk_coef)[group, place]
+            judged = rule.formula.advantages(rewards, rule.risk_coef, log.channels)
+            advantages[rows] = judged[group, place]
     return advantages
 
 

@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Any
 from ..basics.files import to_json, write_text
 from ..basics.refusals import Refusal
 from ..basics.version import __version__
-from . import cases, compare, findings, tables, trends
+from . import cases, compare, findings, slices, tables, trends
 from .checks import run_checks
 from .definitions import definition_rows
 from .focus import focus_channels
 from .payers import payer_table
 from .read import ReadOptions, RewardLog, read_log
 from .replay import Replay, replay
-from .rules import Further, Rule, base_rules, parse_rule
+from .rules import Further, Rule, base_rules, check_ranges, parse_rule
 from .sweep import sweep_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TABLES = ("channels", "quiet_failures", "dead", "neglect", "compensation", "notes", "cases")
+TABLES = (
+    *("channels", "quiet_failures", "dead", "neglect", "slices", "compensation", "notes", "cases"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +178,7 @@ def _report(
         risk_coef = 1.0 if log.risk_coef is None else log.risk_coef
     first = base_rules(risk_coef, log.advantage is not None)
     rules = tuple({rule.name: rule for rule in (*first, *what_if)}.values())
+    check_ranges(rules, sorted(log.observed_range))
     played = replay(log, rules, risk_coef)
     report = _tables(played, risk_coef)
     judged = [log.channels[index].name for index in tables.judged_channels(played)]
@@ -189,6 +192,7 @@ def _report(
 def _tables(played: Replay, risk_coef: float) -> dict[str, Any]:
     log, rules = played.log, played.rules
     in_use = rules[0].name
+    moves = trends.neglect(played)
     followed = [in_use, *(rule.name for rule in rules if rule.name != in_use)]
     return {
         "title": log.name,
@@ -208,8 +212,9 @@ def _tables(played: Replay, risk_coef: float) -> dict[str, Any]:
         | trends.switching(played)
         | {"reversals": trends.reversals(played)},
         "dead": tables.dead_table(played),
-        "neglect": trends.neglect(played),
+        "neglect": moves,
         "outcome": trends.outcome_trend(played),
+        **_slices(played, moves),
         **tables.between_channels(played),
         "level": tables.level_table(played),
         "spread": tables.spread_table(played, risk_coef),
@@ -224,6 +229,12 @@ def _tables(played: Replay, risk_coef: float) -> dict[str, Any]:
         "definitions": definition_rows(),
         "comparison": None,
     }
+
+
+def _slices(played: Replay, moves: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    rows = slices.slice_table(played)
+    paradoxes = slices.paradoxes(rows, moves)
+    return {"sliced_by": played.log.sliced_by, "slices": rows, "paradoxes": paradoxes}
 
 
 def _counts(played: Replay) -> dict[str, int]:

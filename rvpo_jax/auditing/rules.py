@@ -7,11 +7,12 @@ and of the further ones that a caller brings along.
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..basics.refusals import Refusal
 from .formulas import FORMULAS, Formula
+from .read.log import listing, shown
 
 LOGGED = "logged"
 LOGGED_COLOR = "#888888"
@@ -106,6 +107,25 @@ def base_rules(risk_coef: float, has_logged: bool) -> tuple[Rule, ...]:
     logged = (Rule(name=LOGGED, label="as logged"),) if has_logged else ()
     names = ("grpo", "gdpo", f"rvpo:k={risk_coef:g}", "hard_min")
     return (*logged, *(parse_rule(name) for name in names))
+
+
+def check_ranges(rules: Sequence[Rule], unknown: Sequence[str]) -> None:
+    """Raises where a rule needs ranges that nobody gave.
+
+    Args:
+      rules: that a log is to be replayed under.
+      unknown: names of its channels of which nobody said what their values can be.
+
+    Raises:
+      ValueError: naming the first such rule and the channels.
+    """
+    for rule in rules:
+        if rule.formula is not None and rule.formula.needs_ranges and unknown:
+            raise Refusal(
+                f"{rule.method} needs the range of every channel, got none of {listing(unknown)}.",
+                f"Give it with --range {shown(unknown[0])}=LOW,HIGH: what its values can be, not "
+                "what they are.",
+            )
 
 
 def _number(text: str) -> float:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..basics.intervals import percent
 from .phrases import distance, label_of, names, plural, share_text
+from .slice_sentences import slice_sentences
 from .tables import DEAD_FAIL_TOLERANCE
 from .trends import rising_and_falling
 
@@ -26,8 +27,10 @@ LOSSES = (
     "group_of_one",
     "absent_step",
     "outlier",
+    "out_of_range",
     "duplicate_rows",
     "repeated_groups",
+    "unsliced",
     "asked",
 )
 IGNORED = ("turned", "ignored_column", "label")
@@ -38,6 +41,8 @@ def write_sentences(
     report: Mapping[str, Any], judged: Sequence[str], alarms: Alarms, error_rate: float
 ) -> list[dict[str, str]]:
     """Quiet failures, blind spots, neglect, who decides, what else was noticed, what was read.
+
+    Outcome and slices come in where the user named them.
 
     Args:
       report: its tables.
@@ -54,6 +59,7 @@ def write_sentences(
         _neglect(report, alarms, error_rate),
         _deciders(report),
         *_outcome(report, alarms),
+        *slice_sentences(report, alarms),
         _noticed(report),
         _data(report),
     ]

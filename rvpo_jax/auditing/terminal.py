@@ -31,6 +31,8 @@ def show_audit(report: Mapping[str, Any], console: Console) -> None:
     console.print(_first_screen(report))
     console.print(_channel_table(report))
     console.print(_gap_table(report))
+    if report["slices"]:
+        console.print(_slice_table(report))
     if report["comparison"] is not None:
         console.print(_comparison_table(report["comparison"]))
     for note in report["notes"]:
@@ -75,7 +77,13 @@ def _channel_table(report: Mapping[str, Any]) -> Table:
         shares = (_share(row[kind], row["groups"]) for kind in ("live", "dead_pass", "dead_fail"))
         mark = f"{channel['pass_at']:g}{'?' if channel['assumed_pass'] else ''}"
         label = printable(name) + (" !" if channel["kind"] == "constraint" else "")
-        cells = (label, mark, _rate(channel["pass_rate"]), percent(decides[name]), *shares)
+        cells = (
+            label,
+            mark,
+            _rate(channel["pass_rate"]),
+            percent(decides[name], unit=" %"),
+            *shares,
+        )
         table.add_row(*map(Text, cells))
     return table
 
@@ -95,6 +103,22 @@ def _gap_table(report: Mapping[str, Any]) -> Table:
         gaps = (_signed(rows[rule["name"]]["gap"]["value"]) for rule in rules)
         counts = (f"{rows[used]['failures']:,}", f"{rows[used]['groups']:,}")
         table.add_row(*map(Text, (printable(name), *counts, *gaps)))
+    return table
+
+
+def _slice_table(report: Mapping[str, Any]) -> Table:
+    names = list(dict.fromkeys(row["slice"] for row in report["slices"]))
+    title = f"Slices of {printable(report['sliced_by'])}: pass rate, and failure gap (rule in use)"
+    table = _table(title, "channel", *map(printable, names))
+    for channel in report["channels"]:
+        rows = [row for row in report["slices"] if row["channel"] == channel["name"]]
+        cells = (
+            "-"
+            if row["pass_rate"]["value"] is None
+            else f"{percent(row['pass_rate']['value'], unit=' %')} {_signed(row['gap']['value'])}"
+            for row in rows
+        )
+        table.add_row(*map(Text, (printable(channel["name"]), *cells)))
     return table
 
 
@@ -138,8 +162,8 @@ _READING = {
 def _rate(estimate: Mapping[str, Any]) -> str:
     if estimate["value"] is None:
         return "-"
-    return percent(estimate["value"], estimate["low"], estimate["high"])
+    return percent(estimate["value"], estimate["low"], estimate["high"], unit=" %")
 
 
 def _share(count: int, total: int) -> str:
-    return percent(count / total) if total else "-"
+    return percent(count / total, unit=" %") if total else "-"

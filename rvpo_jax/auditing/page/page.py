@@ -36,6 +36,9 @@ SECTIONS = {
     "neglect": ("Neglect", "what rises and what falls over the steps"),
     "bottleneck": ("Who decides", "how the weight is shared between channels"),
     "cases": ("What if, and cases", "another rule, its numbers, and completions with their texts"),
+    "outcome": ("Outcome", "what the rewards stand for, over the steps"),
+    "slices": ("Slices", "the same numbers for each value of a column"),
+    "checks": ("Also noticed", "what is worth a look and may be as it should be"),
     "between": ("Between channels", "which ones go together and which are in conflict"),
     "level": ("Level and spread", "where the weight goes as channels get easier"),
     "rules": ("Rules", "how often they disagree about a completion"),
@@ -77,6 +80,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         many=MANY,
         quiet=_quiet_grid(report),
         level_grid=_by_channel(report["level"]["cells"]),
+        slice_grid=_by_channel(report["slices"]),
         levels=LEVELS,
     )
 
@@ -150,7 +154,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _present(report: Mapping[str, Any], section: str) -> bool:
-    return section != "comparison" or report["comparison"] is not None
+    return section not in ("comparison", "outcome", "slices", "checks") or bool(report[section])
 
 
 def _topics(report: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:

@@ -26,6 +26,7 @@ from .log import Note, ReadOptions, RewardLog, listing, shown
 from .own_run import declared_fields, metadata_of, run_of
 from .parts import NESTED, Kind, Part
 from .plan import make_plan
+from .slices import SLICED, name_slices, slice_groups
 from .store import Store
 from .streams import READ_ERRORS
 from .tables import ARROW_ERRORS
@@ -70,30 +71,28 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
     names, rewards, reward_notes = _rewards(store, rows, groups)
     declared = declared_fields(about, options)
     rewards, options, direction_notes = turn_channels(names, rewards, options, declared)
-    channels, assumed, channel_notes = make_channels(names, rewards, options, declared)
-    advantage = store.advantages()[rows.kept]
+    made = make_channels(names, rewards, options, declared)
+    slices, slice_notes = _slices(store, rows, groups, plan.parts)
     method, risk_coef, run_notes = run_of(about)
     return RewardLog(
         name=found.name,
         format=plan.layout.format,
-        channels=channels,
+        channels=made.channels,
         rewards=rewards,
         group=groups.group,
         prompt=groups.prompt,
         step=rows.step,
-        advantage=advantage if np.isfinite(advantage).any() else None,
+        advantage=_advantage(store, rows),
         method=method,
         risk_coef=risk_coef,
-        assumed_pass=assumed,
+        assumed_pass=made.assumed_pass,
+        observed_range=made.observed_range,
         outcome=_outcome(store, rows),
-        **_completions(store, rows),
+        **(_completions(store, rows) | slices),
         notes=(
-            *plan.notes,
-            *lost,
-            *run_notes,
-            *step_notes,
+            *(*plan.notes, *lost, *run_notes, *step_notes),
             *absent_step_notes(rows.step, source, plan.layout.format == "rvpo"),
-            *(*reward_notes, *direction_notes, *channel_notes, *grouping_notes),
+            *(*reward_notes, *direction_notes, *made.notes, *grouping_notes, *slice_notes),
             *_duplicates(store, rows, groups, rewards),
             *_text_notes(store),
         ),
@@ -132,10 +131,11 @@ def _read(found: Found, parts: Sequence[Part], layout: Layout) -> tuple[Store, l
 
 
 def _make_wants(layout: Layout) -> Callable[[str, Kind], bool]:
-    roles = set(layout.roles().values())
+    named = {*layout.roles().values(), *NESTED}
 
     def wants(name: str, kind: Kind) -> bool:
-        return name in roles or name in NESTED or layout.channel(name, kind) is not None
+        sliceable = name.lower() in SLICED
+        return name in named or sliceable or layout.channel(name, kind) is not None
 
     return wants
 
@@ -281,6 +281,11 @@ def _duplicates(store: Store, rows: _Rows, groups: Groups, rewards: np.ndarray) 
     return duplicate_notes(groups, completion, rewards) if completion else []
 
 
+def _advantage(store: Store, rows: _Rows) -> np.ndarray | None:
+    advantage = store.advantages()[rows.kept]
+    return advantage if np.isfinite(advantage).any() else None
+
+
 def _outcome(store: Store, rows: _Rows) -> np.ndarray | None:
     """What the rewards stand for, where the user named it."""
     name = store.layout.outcome
@@ -296,7 +301,19 @@ def _outcome(store: Store, rows: _Rows) -> np.ndarray | None:
     return values
 
 
-def _completions(store: Store, rows: _Rows) -> dict[str, np.ndarray]:
+def _slices(
+    store: Store, rows: _Rows, groups: Groups, parts: Sequence[Part]
+) -> tuple[dict[str, Any], list[Note]]:
+    """The slices that the user asked for."""
+    column = store.layout.by
+    if column is None:
+        return {}, []
+    slices, notes = slice_groups(column, _take(store.key("by"), rows.kept), groups.group)
+    names = name_slices(column, slices, rows.part, rows.place, parts)
+    return {"sliced_by": column, "slices": slices, "slice_names": names}, notes
+
+
+def _completions(store: Store, rows: _Rows) -> dict[str, Any]:
     """Which completions are equal, and how long they are."""
     key = _take(store.key("completion"), rows.kept)
     if key is None:

@@ -1,5 +1,6 @@
 """Reward channels from the numbers of a log: range and threshold, declared or observed."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,35 +12,41 @@ from .log import Note, ReadOptions, listing, shown
 from .marks import Guess, guess_mark
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Channels:
+    """The channels of a log, and what of them nobody said."""
+
+    channels: tuple[Channel, ...]
+    assumed_pass: frozenset[str]
+    """Names of those whose pass_at was assumed."""
+    observed_range: frozenset[str]
+    """Names of those whose range is that of their values."""
+    notes: list[Note]
+
+
 def make_channels(
     names: Sequence[str],
     rewards: np.ndarray,
     options: ReadOptions,
     declared: Mapping[str, Mapping[str, Any]],
-) -> tuple[tuple[Channel, ...], frozenset[str], list[Note]]:
+) -> Channels:
     """Channels that hold whatever the data is, and notes on what was assumed.
 
     Args:
       names: M names.
       rewards: ``[N, M]`` float32, NaN where not scored; at least one number per channel.
-      options: ``pass_at`` and ``constraints``.
+      options: ``pass_at``, ``ranges`` and ``constraints``.
       declared: Name to the fields of a channel, as a run of ours wrote them.
 
     Returns:
-      M channels; those whose pass_at was assumed; notes of kinds assumed_pass, outlier,
-      bad_metadata and constant_channel.
+      M channels, and notes of kinds assumed_pass, outlier, out_of_range, bad_metadata and
+      constant_channel.
 
     Raises:
       ValueError: if an option names a channel that does not exist.
     """
-    for option, given in (("pass", options.pass_at), ("constraint", options.constraints)):
-        unknown = [name for name in given if name not in names]
-        if unknown:
-            raise Refusal(
-                f"--{option} must name channels of the log, got {listing(unknown)}.",
-                f"Its channels are: {listing(names)}.",
-            )
-    channels, assumed, notes = [], set(), []
+    _check_names(names, options)
+    channels, assumed, observed, notes = [], set(), set(), []
     for name, column in zip(names, rewards.T, strict=True):
         values = column[np.isfinite(column)]
         own = _declared_channel(name, declared)
@@ -49,25 +56,71 @@ def make_channels(
         if values.min() == values.max():
             text = f"{shown(name)} is {values[0]:g} in all {len(values)} completions it scored."
             notes.append(Note(kind="constant_channel", count=len(values), text=text))
+        if name in options.ranges:
+            notes += _range_notes(name, values, options)
+        elif own is None:
+            observed.add(name)
         if name in options.pass_at:
             pass_at = _as_float32(options.pass_at[name])
-        elif own is not None:
+        elif own is not None and name not in options.ranges:
             pass_at = own.pass_at
         else:
-            guess = guess_mark(values)
+            guess = guess_mark(values, options.ranges.get(name))
             pass_at = guess.mark
             assumed.add(name)
             notes += _guess_notes(name, guess)
         channels.append(_make_channel(name, values, options, own, pass_at))
-    return tuple(channels), frozenset(assumed), notes
+    return Channels(
+        channels=tuple(channels),
+        assumed_pass=frozenset(assumed),
+        observed_range=frozenset(observed),
+        notes=notes,
+    )
+
+
+def _check_names(names: Sequence[str], options: ReadOptions) -> None:
+    said = {
+        "pass": options.pass_at,
+        "range": options.ranges,
+        "constraint": options.constraints,
+    }
+    for option, given in said.items():
+        unknown = [name for name in given if name not in names]
+        if unknown:
+            raise Refusal(
+                f"--{option} must name channels of the log, got {listing(unknown)}.",
+                f"Its channels are: {listing(names)}.",
+            )
+
+
+def _range_notes(name: str, values: np.ndarray, options: ReadOptions) -> list[Note]:
+    """That rewards lie outside the range that the user gave; raises where the mark does."""
+    low, high = options.ranges[name]
+    mark = options.pass_at.get(name)
+    if mark is not None and not low < mark <= high:
+        raise Refusal(
+            f"--pass of channel {shown(name)} must lie above the lower end of its --range and not "
+            f"above the upper one, ({low:g}, {high:g}], got {mark:g}.",
+            "With the lower end every completion would pass, above the upper one none.",
+        )
+    outside = int(((values < _as_float32(low)) | (values > _as_float32(high))).sum())
+    if not outside:
+        return []
+    text = (
+        f"{shown(name)} is outside its --range of {low:g} to {high:g} in {outside} row(s), from "
+        f"{values.min():.6g} to {values.max():.6g}: rules that read levels take them as they are."
+    )
+    return [Note(kind="out_of_range", count=outside, text=text)]
 
 
 def _make_channel(
     name: str, values: np.ndarray, options: ReadOptions, own: Channel | None, pass_at: float
 ) -> Channel:
-    """A valid channel: its range as declared, else as observed."""
+    """A valid channel: its range as the user gave it, else as declared, else as observed."""
     low, high = float(values.min()), float(values.max())
-    if own is not None:
+    if name in options.ranges:
+        low, high = options.ranges[name]
+    elif own is not None:
         low, high = own.low, own.high
     if not low < pass_at:  # everything is met: the range is as wide as that needs
         low = 0.0 if pass_at > 0 else pass_at - max(1.0, -pass_at)

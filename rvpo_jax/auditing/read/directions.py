@@ -28,34 +28,40 @@ def turn_channels(
     Args:
       names: M names.
       rewards: ``[N, M]`` float32, NaN where not scored.
-      options: ``pass_at``, ``pass_below`` and ``lower_is_better``.
+      options: ``pass_at``, ``pass_below``, ``lower_is_better`` and ``ranges``.
       declared: names of channels that a run of ours declares, of which nothing is asked.
 
     Returns:
-      The rewards, the options with marks for them, and notes of kinds turned and asked.
+      The rewards, the options with marks and ranges for them, and notes of kinds turned and asked.
 
     Raises:
       ValueError: if an option names a channel that does not exist, or two of them disagree.
     """
     _check(names, options)
     rewards, marks, notes = rewards.copy(), dict(options.pass_at), []
+    ranges = dict(options.ranges)
     for index, name in enumerate(names):
         column = rewards[:, index]
         if name in options.pass_at and name in options.pass_below:
             low, high = options.pass_at[name], options.pass_below[name]
             rewards[:, index] = -np.maximum(np.maximum(low - column, column - high), 0)
             marks[name] = 0.0
+            if name in ranges:
+                furthest = max(low - ranges[name][0], ranges[name][1] - high, 0.0)
+                ranges[name] = (-furthest, 0.0)
             text = f"{shown(name)} is met from {low:g} to {high:g}, and used as minus its distance."
             notes.append(Note(kind="turned", count=1, text=text))
         elif name in options.pass_below or name in options.lower_is_better:
             rewards[:, index] = -column
             if name in options.pass_below:
                 marks[name] = -options.pass_below[name]
+            if name in ranges:
+                ranges[name] = (-ranges[name][1], -ranges[name][0])
             text = f"{shown(name)} is better when lower, and used as its negative."
             notes.append(Note(kind="turned", count=1, text=text))
         elif name not in options.pass_at and name not in declared:
             notes += _question(name, column)
-    return rewards, dataclasses.replace(options, pass_at=marks), notes
+    return rewards, dataclasses.replace(options, pass_at=marks, ranges=ranges), notes
 
 
 def _question(name: str, column: np.ndarray) -> list[Note]:

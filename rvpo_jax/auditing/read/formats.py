@@ -44,6 +44,8 @@ class Layout:
     advantage: str | None = None
     outcome: str | None = None
     """What the rewards stand for, in truth: no channel."""
+    by: str | None = None
+    """Its values are slices."""
     prompt_key: str | None = None
     """The same for a prompt at every step; None: its text."""
     rewards: tuple[str, ...] = ()
@@ -55,7 +57,16 @@ class Layout:
 
     def roles(self) -> dict[str, str]:
         """Option to column, for the columns that are there."""
-        names = ("step", "group", "prompt", "completion", "advantage", "outcome", "prompt_key")
+        names = (
+            "step",
+            "group",
+            "prompt",
+            "completion",
+            "advantage",
+            "outcome",
+            "by",
+            "prompt_key",
+        )
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @property
@@ -137,6 +148,7 @@ def make_layout(
         "completion": options.completion,
         "advantage": options.advantage,
         "outcome": options.outcome,
+        "by": options.by,
     }
     roles = {role: _first(columns, names) for role, names in TRAINERS[format].roles.items()}
     roles |= {role: name for role, name in given.items() if name is not None}
@@ -147,7 +159,10 @@ def make_layout(
     if options.prompt is not None:
         roles.pop("prompt_key", None)
     declared = {} if options.rewards else _declared(about, columns)
-    said = (options.pass_at, options.pass_below, options.lower_is_better, options.constraints)
+    said = (
+        *(options.pass_at, options.pass_below, options.lower_is_better),
+        *(options.ranges, options.constraints),
+    )
     named = frozenset(name for names in said for name in names)
     return Layout(format=format, rewards=options.rewards, named=named, declared=declared, **roles)
 
@@ -179,7 +194,7 @@ def check_columns(layout: Layout, options: ReadOptions, columns: Collection[str]
       ValueError: naming the option and the columns that exist.
     """
     channels = {layout.channel(column, "any") for column in columns}
-    for option in ("step", "group", "prompt", "completion", "advantage", "outcome"):
+    for option in ("step", "group", "prompt", "completion", "advantage", "outcome", "by"):
         name = getattr(options, option)
         if name is not None and name not in columns:
             raise Refusal(

@@ -54,6 +54,8 @@ class ReadOptions:
     """Column with the advantage that the trainer used."""
     outcome: str | None = None
     """Column with what the rewards stand for, such as a true score; it is no reward itself."""
+    by: str | None = None
+    """Column of which each value is a slice, for which the same is said as for the whole log."""
     group_size: int | None = None
     """Completions per prompt, where they follow each other; instead of a group column."""
     pass_at: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -62,6 +64,8 @@ class ReadOptions:
     """Channel to the raw value up to which it counts as met."""
     lower_is_better: tuple[str, ...] = ()
     """Channels of which less is better."""
+    ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    """Channel to the smallest and the largest raw value that it can have."""
     constraints: tuple[str, ...] = ()
     """Channels that must be met."""
 
@@ -87,6 +91,13 @@ class ReadOptions:
                 raise Refusal(
                     f"--pass of channel {shown(name)} must be a finite float32, got {value}.",
                     "Give the raw reward from which the channel counts as met.",
+                )
+        for name, (low, high) in self.ranges.items():
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise Refusal(
+                    f"--range of channel {shown(name)} must be finite with low < high, got "
+                    f"{low},{high}.",
+                    "Give the smallest and the largest raw reward that the channel can have.",
                 )
 
 
@@ -116,6 +127,14 @@ class RewardLog:
     """Of a run of ours."""
     assumed_pass: frozenset[str] = frozenset()
     """Channels whose pass_at is a guess from their values."""
+    observed_range: frozenset[str] = frozenset()
+    """Channels whose low and high are those of their values: nobody said what they can be."""
+    sliced_by: str | None = None
+    """The column of the slices."""
+    slices: np.ndarray | None = None
+    """``[N]`` int64, ids from 0, -1 without one; equal within a group. None: nobody asked."""
+    slice_names: tuple[str, ...] = ()
+    """The value that each id stands for."""
     outcome: np.ndarray | None = None
     """``[N]`` float32 of what the rewards stand for, NaN where missing; None: no such column."""
     completion_code: np.ndarray | None = None

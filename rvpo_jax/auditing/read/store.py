@@ -12,9 +12,10 @@ import numpy as np
 from .formats import Layout
 from .log import Note, count_notes, listing
 from .parts import Chunk, Kind
+from .slices import SLICED, propose
 from .values import Column, to_advantages, to_codes, to_float32, to_lengths, to_numbers, to_steps
 
-KEYS = ("group", "prompt", "prompt_key", "completion")
+KEYS = ("group", "prompt", "prompt_key", "completion", "by")
 MAX_CANDIDATES = 256
 MAX_COLUMNS = 10_000
 
@@ -65,6 +66,7 @@ class Store:
         self.columns: dict[str, None] = {}  # all names, in order of appearance
         self.candidates: dict[str, Candidate] = {}
         self.columns_of_part: dict[int, set[str]] = {}
+        self.sliceable: dict[str, set[int]] = {}  # codes of the first rows' texts, by column
         self._has_steps = False
         self._steps: list[tuple[np.ndarray, np.ndarray]] = []
         self._advantages: list[np.ndarray] = []
@@ -87,6 +89,7 @@ class Store:
         for name in chunk.names:
             if name in self.columns:
                 self._add_reward(name, chunk, kinds.get(name, "any"))
+                self._add_sliceable(name, chunk)
         for key in KEYS:
             name = getattr(self.layout, key)
             self._codes[key].append(
@@ -133,6 +136,14 @@ class Store:
         if count:
             candidate.pieces.append((self.num_rows, values))
             candidate.largest = max(candidate.largest, float(np.nanmax(values)))
+
+    def _add_sliceable(self, name: str, chunk: Chunk) -> None:
+        """Values of the first rows, where a column may be one to slice by."""
+        candidate = self.candidates.get(name)
+        words = candidate is not None and not candidate.numbers and candidate.not_numeric
+        if self.num_rows == 0 and (words or name.lower() in SLICED):
+            codes, present = to_codes(chunk.column(name))
+            self.sliceable[name] = set(codes[present].tolist())
 
     def _add_steps(self, chunk: Chunk, present: set[str], named_step: int | None) -> None:
         rows = chunk.num_rows
@@ -243,6 +254,7 @@ class Store:
             )
             notes.append(Note(kind="assumed_rewards", count=len(chosen), text=text))
         used = set(chosen) | set(layout.roles().values())
+        notes += propose(self.sliceable, used) if layout.by is None else []
         unused = [name for name in self.columns if name not in used]
         if unused:
             text = f"{len(unused)} column(s) were not used: {listing(unused)}."
