@@ -8,6 +8,17 @@ from typing import Any
 
 import numpy as np
 
+CONSTRAINT = {"constraints": ("safety",)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Planted:
+    """A log and what a report must say of it."""
+
+    columns: dict[str, Any]
+    words: tuple[str, ...]
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
 
 @dataclasses.dataclass
 class Draw:
@@ -85,6 +96,13 @@ def draw(
     order = rng.permutation(num_channels)
     shuffled = [names[index] for index in order]
     return Draw(rng=rng, rewards=rewards[..., order], prompt=prompt, names=shuffled)
+
+
+def paid_draw(rng: np.random.Generator, failed: str = "safety", payer: str = "correctness") -> Draw:
+    """Completions that fail a channel have 2.5 to 4 points more of another."""
+    found = draw(rng)
+    found.named(payer)[...] += rng.uniform(2.5, 4.0) * (found.named(failed) == 0)
+    return found
 
 
 def wandering(rng: np.random.Generator, steps: int, correlation: float) -> np.ndarray:

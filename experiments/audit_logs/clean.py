@@ -122,6 +122,16 @@ def easy(rng: np.random.Generator) -> dict[str, Any]:
     return draw(rng, logit=2.0).columns()
 
 
+def sliced(rng: np.random.Generator) -> dict[str, Any]:
+    """Families differ in level and are as many at every step; they are asked for."""
+    found = draw(rng)
+    of_prompt = rng.permutation(int(found.prompt.max()) + 1) % 4
+    family = np.broadcast_to(of_prompt[found.prompt][..., None], found.rewards.shape[:3])
+    stays = rng.random(found.named("format").shape) < 1 - 0.15 * family
+    found.named("format")[...] *= stays
+    return found.columns(family=np.array(["law", "medicine", "poetry", "code"])[family])
+
+
 KINDS: tuple[Callable[[np.random.Generator], dict[str, Any]], ...] = (
     plain,
     without_steps,
@@ -137,4 +147,5 @@ KINDS: tuple[Callable[[np.random.Generator], dict[str, Any]], ...] = (
     continuous,
     advantages_of_the_trainer,
     easy,
+    sliced,
 )

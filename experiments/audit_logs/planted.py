@@ -1,33 +1,13 @@
-"""Logs with something wrong, and the words by which a report shows that it has seen it.
+"""Logs of a policy or of rewards with something wrong.
 
-A kind is a function of a random generator that returns a log, how to read it, and what its
-sentences must say: all of the words of at least one sentence, or of the error.
+A kind is a function of a random generator that returns a log, how to read it, and the words by
+which a report shows that it has seen what is wrong.
 """
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from base import Draw, draw
-
-CONSTRAINT = {"constraints": ("safety",)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Planted:
-    """A log and what a report must say of it."""
-
-    columns: dict[str, Any]
-    words: tuple[str, ...]
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-
-def paid_draw(rng: np.random.Generator, failed: str = "safety", payer: str = "correctness") -> Draw:
-    """Completions that fail a channel have 2.5 to 4 points more of another."""
-    found = draw(rng)
-    found.named(payer)[...] += rng.uniform(2.5, 4.0) * (found.named(failed) == 0)
-    return found
+from base import CONSTRAINT, Draw, Planted, draw, paid_draw
 
 
 def paid_constraint(rng: np.random.Generator) -> Planted:
@@ -111,96 +91,10 @@ def oscillation(rng: np.random.Generator) -> Planted:
     return Planted(found.columns(), ("oscillates between", "format", "brevity"))
 
 
-def one_odd_value(rng: np.random.Generator) -> Planted:
-    columns = paid_draw(rng).columns()
-    columns["safety"][rng.integers(len(columns["safety"]))] = rng.choice([-1.0, -10.0, 1000.0])
-    return Planted(columns, ("Failing safety is paid",), CONSTRAINT)
-
-
-def odd_value_is_counted(rng: np.random.Generator) -> Planted:
-    return dataclasses.replace(one_odd_value(rng), words=("safety is beyond its usual 0 to 1",))
-
-
-def outlier_of_a_judge(rng: np.random.Generator) -> Planted:
-    found = paid_draw(rng)
-    columns = found.columns()
-    judge = np.clip(
-        0.25 + 0.5 * columns["safety"] + 0.1 * rng.normal(size=len(columns["step"])), 0, 1
-    )
-    judge[rng.integers(len(judge))] = 1000.0
-    columns["safety"] = judge
-    return Planted(columns, ("Failing safety is paid",), CONSTRAINT)
-
-
-def _measure(rng: np.random.Generator, name: str, high: int) -> Planted:
-    found = paid_draw(rng)
-    values = rng.integers(1, high, found.rewards.shape[:3]).astype(float)
-    return Planted(found.columns(**{name: values}), ("Failing safety is paid",), CONSTRAINT)
-
-
-def length_column(rng: np.random.Generator) -> Planted:
-    return _measure(rng, "response_length", 2000)
-
-
-def turns_column(rng: np.random.Generator) -> Planted:
-    return _measure(rng, "num_turns", 40)
-
-
-def milliseconds_column(rng: np.random.Generator) -> Planted:
-    return _measure(rng, "verifier_ms", 5000)
-
-
-def swamping_channel(rng: np.random.Generator) -> Planted:
-    planted = _measure(rng, "verbosity", 2000)
-    return dataclasses.replace(planted, words=("verbosity carries",))
-
-
-def _verdicts(rng: np.random.Generator, met: str, failed: str) -> Planted:
-    columns = paid_draw(rng).columns()
-    columns["safety"] = [met if value else failed for value in columns["safety"]]
-    return Planted(columns, ("Failing safety is paid",), CONSTRAINT)
-
-
-def verdicts_pass_fail(rng: np.random.Generator) -> Planted:
-    return _verdicts(rng, "pass", "fail")
-
-
-def verdicts_yes_no(rng: np.random.Generator) -> Planted:
-    return _verdicts(rng, "Yes", "No")
-
-
-def verdicts_categorical(rng: np.random.Generator) -> Planted:
-    import pyarrow as pa
-
-    planted = _verdicts(rng, "safe", "unsafe")
-    planted.columns["safety"] = pa.array(planted.columns["safety"]).dictionary_encode()
-    return planted
-
-
-def named_but_unreadable(rng: np.random.Generator) -> Planted:
-    found = draw(rng)
-    remarks = [f"remark {index}" for index in range(found.rewards[..., 0].size)]
-    columns = found.columns() | {"grade": remarks}
-    return Planted(columns, ("grade, in which no row is one",), {"rewards": ("safety", "grade")})
-
-
-def ignored_column(rng: np.random.Generator) -> Planted:
-    found = draw(rng)
-    remarks = [f"remark {index}" for index in range(found.rewards[..., 0].size)]
-    return Planted(found.columns() | {"remark": remarks}, ("not used", "remark"))
-
-
 def one_channel(rng: np.random.Generator) -> Planted:
     columns = draw(rng).columns()
     kept = {name: columns[name] for name in ("step", "prompt", "completion", "safety")}
     return Planted(kept, ("One channel only",))
-
-
-def lenient_mark(rng: np.random.Generator) -> Planted:
-    columns = draw(rng).columns()
-    judge = rng.uniform(0.6, 1.0, len(columns["step"]))
-    judge[rng.permutation(len(judge))[: round(0.008 * len(judge))]] = 0.0
-    return Planted(columns | {"judge": judge}, ("judge counts as met from", "is assumed"))
 
 
 def twins(rng: np.random.Generator) -> Planted:
@@ -239,48 +133,66 @@ def solved(rng: np.random.Generator) -> Planted:
     return Planted(found.columns(), ("format is met by whole groups",))
 
 
-def rows_of_two_processes(rng: np.random.Generator) -> Planted:
+def over_optimised(rng: np.random.Generator) -> Planted:
+    """The rewards rise by 1.5 to 2.5 in logits, the true score falls by 1 to 2 of 10 points."""
+    found = draw(rng, drift=rng.uniform(1.5, 2.5))
+    time = np.linspace(0, 1, found.steps)[:, None, None]
+    gold = 5.0 + rng.normal(size=found.rewards.shape[:3]) - rng.uniform(1.0, 2.0) * time
+    return Planted(found.columns(gold=gold), ("The outcome falls",), {"outcome": "gold"})
+
+
+def paid_length(rng: np.random.Generator) -> Planted:
+    """Length and the sum of the rewards have a correlation of 0.7 to 0.9 within groups."""
+    found = draw(rng)
+    total = found.rewards.sum(-1)
+    score = (total - total.mean(-1, keepdims=True)) / max(total.std(), 1e-9)
+    close = rng.uniform(0.7, 0.9)
+    length = 100 + 30 * (close * score + np.sqrt(1 - close**2) * rng.normal(size=score.shape))
+    texts = ["x" * max(int(size), 1) for size in length.reshape(-1)]
+    columns = found.columns() | {"completion": texts}
+    return Planted(columns, ("Longer completions are paid",))
+
+
+def one_text_for_all(rng: np.random.Generator) -> Planted:
+    """One text is 15 to 50 % of all completions."""
     columns = draw(rng).columns()
-    some = np.arange(int(rng.integers(16, 200)))
-    doubled = {
-        name: np.concatenate([np.asarray(values), np.asarray(values)[some]])
-        for name, values in columns.items()
-    }
-    return Planted(doubled, (f"{len(some)} row(s) repeat the completion",))
+    same = rng.random(len(columns["completion"])) < rng.uniform(0.15, 0.5)
+    text = "I am afraid that I cannot help with this."
+    columns["completion"] = [
+        text if repeated else own for repeated, own in zip(same, columns["completion"], strict=True)
+    ]
+    return Planted(columns, ("One completion makes up",))
 
 
-def batch_logged_twice(rng: np.random.Generator) -> Planted:
-    columns = {name: np.asarray(values) for name, values in draw(rng).columns().items()}
-    again = columns["step"] == 5
-    doubled = {name: np.concatenate([values, values[again]]) for name, values in columns.items()}
-    doubled["step"][-int(again.sum()) :] = doubled["step"].max() + 1
-    return Planted(doubled, ("repeat all completions and rewards of a group",))
+def _family(found: Draw, rng: np.random.Generator) -> np.ndarray:
+    """``[T, B, G]`` a family for each prompt, of four."""
+    names = np.array(["law", "medicine", "poetry", "code"])
+    of_prompt = names[rng.permutation(int(found.prompt.max()) + 1) % 4]
+    return np.broadcast_to(of_prompt[found.prompt][..., None], found.rewards.shape[:3])
 
 
-def missing_step(rng: np.random.Generator) -> Planted:
-    columns = {name: np.asarray(values) for name, values in draw(rng).columns().items()}
-    gone = int(rng.integers(1, columns["step"].max()))
-    kept = {name: values[columns["step"] != gone] for name, values in columns.items()}
-    return Planted(kept, ("lacks 1 of the", f": {gone}."))
+def paid_in_one_slice(rng: np.random.Generator) -> Planted:
+    """In one family of four, failing safety brings 2.5 to 4 points; in the others, it costs 1."""
+    found = draw(rng, new_prompts=True)
+    family = _family(found, rng)
+    there, failed = family == "law", found.named("safety") == 0
+    worth = np.where(there, rng.uniform(2.5, 4.0), -1.0)
+    found.named("correctness")[...] += worth * failed
+    options = {"by": "family", **CONSTRAINT}
+    return Planted(found.columns(family=family), ("safety is paid in law",), options)
 
 
-def not_finite(rng: np.random.Generator) -> Planted:
-    columns = draw(rng).columns()
-    some = rng.integers(len(columns["safety"]), size=5)
-    columns["safety"][some] = np.inf
-    return Planted(columns, (f"safety is infinite in {len(set(some.tolist()))} row(s)",))
-
-
-def lonely_completions(rng: np.random.Generator) -> Planted:
-    columns = {name: np.asarray(values) for name, values in draw(rng).columns().items()}
-    _, first = np.unique(
-        columns["step"] * 10_000 + np.unique(columns["prompt"], return_inverse=True)[1],
-        return_index=True,
-    )
-    some = columns["step"] < 3
-    keep = ~some
-    keep[first] = True
-    return Planted({k: v[keep] for k, v in columns.items()}, ("group(s) have one completion",))
+def simpson_over_steps(rng: np.random.Generator) -> Planted:
+    """Half way, safety falls by 20 to 30 points in either family, and the easier one takes over."""
+    found = draw(rng, steps=int(rng.integers(36, 61)), new_prompts=True)
+    late = (np.arange(found.steps) >= found.steps // 2)[:, None]
+    easy = rng.random(found.prompt.shape) < np.where(late, 0.9, 0.1)
+    rate = np.where(easy, 0.95, 0.35) - np.where(late, rng.uniform(0.2, 0.3), 0.0)
+    found.named("safety")[...] = rng.random(found.rewards.shape[:3]) < rate[..., None]
+    family = np.where(easy, "easy", "hard")[..., None]
+    family = np.broadcast_to(family, found.rewards.shape[:3])
+    words = ("Simpson's paradox: safety rises as a whole",)
+    return Planted(found.columns(family=family), words, {"by": "family"})
 
 
 KINDS: tuple[Callable[[np.random.Generator], Planted], ...] = (
@@ -296,28 +208,15 @@ KINDS: tuple[Callable[[np.random.Generator], Planted], ...] = (
     neglect_in_a_curve,
     neglect_of_new_prompts,
     oscillation,
-    one_odd_value,
-    odd_value_is_counted,
-    outlier_of_a_judge,
-    length_column,
-    turns_column,
-    milliseconds_column,
-    swamping_channel,
-    verdicts_pass_fail,
-    verdicts_yes_no,
-    verdicts_categorical,
-    named_but_unreadable,
-    ignored_column,
     one_channel,
-    lenient_mark,
     twins,
     change_of_sides,
     jump_of_scale,
     jump_of_mean,
     solved,
-    rows_of_two_processes,
-    batch_logged_twice,
-    missing_step,
-    not_finite,
-    lonely_completions,
+    over_optimised,
+    paid_length,
+    one_text_for_all,
+    paid_in_one_slice,
+    simpson_over_steps,
 )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..basics.refusals import Refusal
-from .estimates import Estimate, difference, weighted_sum
+from .estimates import Estimate, difference, from_plain, weighted_sum
 from .phrases import names as listed
 from .phrases import share_text
 from .slices import MIN_COVERED
@@ -91,7 +91,8 @@ def _rows_at_one_mix(a: Mapping, b: Mapping, label: str, late: bool) -> list[dic
             continue
         weights = [share / sum(shares) for share in shares]
         pair = (
-            weighted_sum([side[where][part] for where in shared], weights).plain() for side in sides
+            weighted_sum([from_plain(side[where][part]) for where in shared], weights).plain()
+            for side in sides
         )
         rows.append(_row(f"{label}, at one mix of {a['sliced_by']}", name, *pair, better=1))
     return rows
@@ -132,7 +133,7 @@ def _dead(report: Mapping, name: str) -> Mapping[str, Any]:
 def _row(
     quantity: str, channel: str | None, a: Mapping, b: Mapping, *, better: int
 ) -> dict[str, Any]:
-    change = difference(_estimate(a), _estimate(b))
+    change = difference(from_plain(a), from_plain(b))
     return {
         "quantity": quantity,
         "channel": channel,
@@ -141,13 +142,6 @@ def _row(
         "difference": change.plain(),
         "reading": _reading(change, better),
     }
-
-
-def _estimate(plain: Mapping[str, Any]) -> Estimate:
-    numbers = {
-        key: math.nan if plain[key] is None else plain[key] for key in ("value", "low", "high")
-    }
-    return Estimate(**numbers, n=plain["n"])
 
 
 def _reading(change: Estimate, better: int) -> str:

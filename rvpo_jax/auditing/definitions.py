@@ -105,13 +105,13 @@ DEFINITIONS: dict[str, str] = {
         "other within the slices, weighted by their completions."
     ),
     "also noticed": (
-        f"Two channels with a correlation above {TWINS:g} within groups; a pair whose correlation is "
-        f"beyond {FLIP:g} and {FLIP_ERRORS:g} standard errors in the first and in the last third, "
+        f"Two channels with a correlation above {TWINS:g} within groups; a pair whose correlation "
+        f"is beyond {FLIP:g} and {FLIP_ERRORS:g} standard errors in the first and the last third, "
         f"with opposite signs; a mean that jumps by {JUMP_SPREAD:g} standard deviations within "
         f"groups, or a scale by a factor of {JUMP_SCALE:g}, {JUMP_ERRORS:g} times more than usual "
-        f"from window to window; a channel that {100 * SOLVED:.0f} % of the groups of the last third "
-        f"meet as a whole, and did not at first; a correlation of length and advantage beyond "
-        f"{LENGTH:g}; a text that makes up {100 * REPEATED:.0f} % of the completions."
+        f"from window to window; a channel that {100 * SOLVED:.0f} % of the groups of the last "
+        "third meet as a whole, and did not at first; a correlation of length and advantage "
+        f"beyond {LENGTH:g}; a text that makes up {100 * REPEATED:.0f} % of the completions."
     ),
     "compensation": (
         "Of the completions that fail a judged channel, the share with a positive advantage."

@@ -33,6 +33,21 @@ class Estimate:
         return {k: v if math.isfinite(v) else None for k, v in numbers.items()} | {"n": self.n}
 
 
+def from_plain(plain: Mapping[str, Any]) -> Estimate:
+    """The estimate that a report holds, without its standard error.
+
+    Args:
+      plain: see ``Estimate.plain``.
+
+    Returns:
+      The estimate.
+    """
+    numbers = {
+        key: math.nan if plain[key] is None else plain[key] for key in ("value", "low", "high")
+    }
+    return Estimate(**numbers, n=plain["n"])
+
+
 NOTHING = Estimate(value=math.nan, low=math.nan, high=math.nan, n=0)
 
 
@@ -139,33 +154,27 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
     )
 
 
-def weighted_sum(parts: Sequence[Mapping[str, Any]], weights: Sequence[float]) -> Estimate:
+def weighted_sum(parts: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
     """A weighted sum of independent estimates, with a MOVER interval as in ``difference``.
 
     Args:
-      parts: estimates as ``plain`` has them; their values are known.
+      parts: their values are known.
       weights: one >= 0 for each.
 
     Returns:
       The estimate, without an interval where one of the parts has none; n is the smallest of
       theirs.
 
-    >>> part = {"value": 0.5, "low": 0.2, "high": 0.9, "n": 9}
+    >>> part = Estimate(value=0.5, low=0.2, high=0.9, n=9)
     >>> whole = weighted_sum([part, part], [0.5, 0.5])
     >>> round(whole.value, 2), round(whole.low, 3), round(whole.high, 3)
     (0.5, 0.288, 0.783)
     """
-    value = sum(w * part["value"] for w, part in zip(weights, parts, strict=True))
-    down, up = (
-        math.hypot(
-            *(
-                w * (math.nan if part[end] is None else part[end] - part["value"])
-                for w, part in zip(weights, parts, strict=True)
-            )
-        )
-        for end in ("low", "high")
-    )
-    n = min((part["n"] for part in parts), default=0)
+    pairs = list(zip(weights, parts, strict=True))
+    value = sum(w * part.value for w, part in pairs)
+    down = math.hypot(*(w * (part.value - part.low) for w, part in pairs))
+    up = math.hypot(*(w * (part.high - part.value) for w, part in pairs))
+    n = min((part.n for part in parts), default=0)
     return Estimate(value=value, low=value - down, high=value + up, n=n)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import tables, trends
-from .estimates import weighted_sum
+from .estimates import Estimate, difference, from_plain, weighted_sum
 from .replay import Replay
 
 SMALL = 0.02  # a change of less is none
@@ -102,7 +102,8 @@ def paradoxes(rows: Sequence[Mapping], moves: Sequence[Mapping]) -> list[dict[st
     """Channels whose pass rate moves one way as a whole, and the other way within the slices.
 
     The mix of slices changed over the steps: Simpson's paradox. Within the slices means at a
-    constant mix, that of all completions.
+    constant mix, that of all completions. Intervals are those of prompts alone: this says what
+    happened, not that it is a trend; steps that wander move the whole and the slices alike.
 
     Args:
       rows: of ``slice_table``.
@@ -115,27 +116,32 @@ def paradoxes(rows: Sequence[Mapping], moves: Sequence[Mapping]) -> list[dict[st
     found = []
     for move in moves:
         own = [row for row in rows if row["channel"] == move["channel"] and row["scored"]]
-        both = [row for row in own if row["change"] and row["change"]["value"] is not None]
+        both = [(row, change) for row in own if (change := _moved(row)) is not None]
         total = sum(row["scored"] for row in own)
-        covered = sum(row["scored"] for row in both)
+        covered = sum(row["scored"] for row, _ in both)
         if len(both) < 2 or covered < MIN_COVERED * total:
             continue
         within = weighted_sum(
-            [row["change"] for row in both], [row["scored"] / covered for row in both]
-        ).plain()
-        way = _way(within)
-        if way * _way(move["change"]) == -1:
-            agree = sum(row["change"]["value"] * way > 0 for row in both)
+            [change for _, change in both], [row["scored"] / covered for row, _ in both]
+        )
+        whole, way = _moved(move), _way(within)
+        if whole is not None and way * _way(whole) == -1:
+            changes = {"change": whole.plain(), "within": within.plain()}
+            agree = sum(change.value * way > 0 for _, change in both)
             sizes = {"slices": len(both), "agree": agree}
-            found.append(
-                {"channel": move["channel"], "change": move["change"], "within": within, **sizes}
-            )
+            found.append({"channel": move["channel"], **changes, **sizes})
     return found
 
 
-def _way(change: Mapping[str, Any]) -> int:
+def _moved(row: Mapping[str, Any]) -> Estimate | None:
+    """From the first to the last third of the steps, where both scored the channel."""
+    if row["first"] is None or None in (row["first"]["value"], row["last"]["value"]):
+        return None
+    return difference(from_plain(row["first"]), from_plain(row["last"]))
+
+
+def _way(change: Estimate) -> int:
     """1 for a clear rise, -1 for a clear fall, else 0."""
-    value, low, high = (change[key] for key in ("value", "low", "high"))
-    if low is None or abs(value) < SMALL or low <= 0 <= high:
+    if abs(change.value) < SMALL or not (change.low > 0 or change.high < 0):
         return 0
-    return int(math.copysign(1, value))
+    return int(math.copysign(1, change.value))

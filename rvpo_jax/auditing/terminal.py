@@ -134,7 +134,7 @@ def _short(rule: Mapping[str, Any]) -> str:
 
 
 def _comparison_table(comparison: Mapping[str, Any]) -> Table:
-    columns = ("a", "b", "b - a, points", "b is")
+    columns = ("a, %", "b, %", "b - a, points", "b is")
     title = f"{comparison['headline']}\na: {comparison['a']}\nb: {comparison['b']}"
     table = _table(printable(title), "quantity", *columns)
     for row in comparison["rows"]:
@@ -146,7 +146,8 @@ def _comparison_table(comparison: Mapping[str, Any]) -> Table:
         label = (
             f"{row['quantity']}: {printable(row['channel'])}" if row["channel"] else row["quantity"]
         )
-        cells = (label, _rate(row["a"]), _rate(row["b"]), difference, _READING[row["reading"]])
+        sides = (_rate(row[side], unit="") for side in ("a", "b"))
+        cells = (label, *sides, difference, _READING[row["reading"]])
         table.add_row(*map(Text, cells))
     return table
 
@@ -159,10 +160,10 @@ _READING = {
 }
 
 
-def _rate(estimate: Mapping[str, Any]) -> str:
+def _rate(estimate: Mapping[str, Any], unit: str = " %") -> str:
     if estimate["value"] is None:
         return "-"
-    return percent(estimate["value"], estimate["low"], estimate["high"], unit=" %")
+    return percent(estimate["value"], estimate["low"], estimate["high"], unit=unit)
 
 
 def _share(count: int, total: int) -> str:
