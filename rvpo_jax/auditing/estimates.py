@@ -77,8 +77,8 @@ def proportion(passed: np.ndarray, counted: np.ndarray, cluster: np.ndarray) -> 
     it is the number of clusters (of completions, for a single cluster).
 
     Args:
-      passed: ``[N]`` 0 or 1 (or a share), only where counted.
-      counted: ``[N]`` 0 or 1, the completions that the share is taken over.
+      passed: ``[N]`` 0 or 1 (or a share), only where counted; or sums of these.
+      counted: ``[N]`` 0 or 1, the completions that the share is taken over; or sums of these.
       cluster: ``[N]`` int >= 0, the prompt.
 
     Returns:

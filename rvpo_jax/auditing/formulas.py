@@ -104,6 +104,8 @@ def channel_shares(where: np.ndarray, weights: Any = None) -> np.ndarray:
     Returns:
       ``[..., M]`` float64; all 0 in a row without channels.
     """
+    if weights is None and where.all():
+        return np.broadcast_to(1 / where.shape[-1], where.shape)
     raw = where * (1.0 if weights is None else np.asarray(weights, np.float64))
     total = raw.sum(-1, keepdims=True)
     return raw / np.where(total > 0, total, 1.0)
@@ -120,7 +122,7 @@ def mean_of_scores(scores: np.ndarray, where: np.ndarray, weights: Any = None) -
     Returns:
       ``[...]`` float64.
     """
-    return (channel_shares(where, weights) * scores).sum(-1)
+    return dot(channel_shares(where, weights), scores)
 
 
 def sum_of_scores(scores: np.ndarray, where: np.ndarray, weights: Any = None) -> np.ndarray:
@@ -156,10 +158,10 @@ def soft_minimum(
     if math.isinf(risk_coef):
         return low
     if risk_coef < np.finfo(np.float64).tiny:
-        return (share * scores).sum(-1)
+        return dot(share, scores)
     distance = -risk_coef * _above(scores, share, low)
     # Near 0 log1p keeps the digits of a small k; far from it the sum does, down to small weights.
-    excess, total = (share * np.expm1(distance)).sum(-1), (share * np.exp(distance)).sum(-1)
+    excess, total = dot(share, np.expm1(distance)), dot(share, np.exp(distance))
     far = excess < -0.5
     near_log, far_log = np.log1p(np.where(far, 0.0, excess)), np.log(np.where(far, total, 1.0))
     return low - np.where(far, far_log, near_log) / risk_coef
@@ -188,6 +190,22 @@ def soft_minimum_weights(
     return pull / np.where(total > 0, total, 1.0)
 
 
+def dot(share: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The sum of products over channels.
+
+    Args:
+      share: ``[..., M]`` float.
+      values: ``[..., M]`` float.
+
+    Returns:
+      ``[...]`` float.
+
+    >>> float(dot(np.array([0.5, 0.5]), np.array([1.0, 3.0])))
+    2.0
+    """
+    return np.einsum("...m,...m->...", share, values)
+
+
 def _above(scores: np.ndarray, share: np.ndarray, low: np.ndarray) -> np.ndarray:
     """How far each score is above the smallest, 0 where it does not count."""
     return np.where(share > 0, scores - low[..., None], 0.0)
@@ -203,8 +221,10 @@ def minimum(scores: np.ndarray, where: np.ndarray) -> np.ndarray:
     Returns:
       ``[...]`` float64; 0 in a row without channels.
     """
-    low = scores.astype(np.float64).min(-1, where=where, initial=np.inf)
-    return np.where(np.isfinite(low), low, 0.0)
+    # Channel by channel: NumPy is slow along a short last axis.
+    columns = np.moveaxis(scores if where.all() else np.where(where, scores, np.inf), -1, 0)
+    low = functools.reduce(np.minimum, columns)
+    return np.where(np.isfinite(low), low, 0.0).astype(np.float64)
 
 
 def mean_less_variance(
@@ -222,8 +242,8 @@ def mean_less_variance(
       ``[...]`` float64.
     """
     share = channel_shares(where, weights)
-    mean = (share * scores).sum(-1)
-    return mean - variance_coef * (share * (scores - mean[..., None]) ** 2).sum(-1)
+    mean = dot(share, scores)
+    return mean - variance_coef * dot(share, (scores - mean[..., None]) ** 2)
 
 
 def standardized_sum(groups: Groups, weights: Any = None) -> np.ndarray:

@@ -12,6 +12,7 @@ from ..basics.residue import RESIDUE
 from .formulas import (
     Groups,
     channel_shares,
+    dot,
     group_scores,
     minimum,
     soft_minimum,
@@ -46,7 +47,7 @@ def judge_groups(
         "scores": groups.scores,
         "weights": weights,
         "sum_weights": sum_weights(groups),
-        "effective": np.exp(-(weights * np.log(np.where(weights > 0, weights, 1.0))).sum(-1)),
+        "effective": np.exp(-dot(weights, np.log(np.where(weights > 0, weights, 1.0)))),
         "status": _status(groups, pass_at),
         **_between_mean_and_minimum(groups, risk_coef),
         **_agreement(groups),
@@ -64,11 +65,11 @@ def _between_mean_and_minimum(groups: Groups, risk_coef: float) -> dict[str, np.
     """Spread of a completion's scores, and how far its soft minimum is from mean and minimum."""
     scores, where = groups.scores, groups.where
     share = channel_shares(where)
-    mean = (share * scores).sum(-1)
+    mean = dot(share, scores)
     value, low = soft_minimum(scores, where, risk_coef), minimum(scores, where)
     return {
         "minima": channel_shares(where & (scores <= (low + RESIDUE)[..., None])),
-        "spread": np.sqrt((share * (scores - mean[..., None]) ** 2).sum(-1)),
+        "spread": np.sqrt(dot(share, (scores - mean[..., None]) ** 2)),
         "to_mean": mean - value,
         "to_min": value - low,
     }
@@ -109,12 +110,14 @@ def failure_gaps(
     gaps = {name: np.empty((size, where.shape[1]), np.float32) for name in advantages}
     for index in range(where.shape[1]):
         sides = (where[:, index] & ~met[:, index] & known, met[:, index] & known)
-        counts = [np.bincount(group, side, size) for side in sides]
+        rows = [np.flatnonzero(side) for side in sides]
+        of_rows = [group[some] for some in rows]
+        counts = [np.bincount(groups, minlength=size) for groups in of_rows]
         counts = [np.where(count > 0, count, np.nan) for count in counts]
         for name, values in advantages.items():
             failed, passed = (
-                np.bincount(group, np.where(side, values, 0.0), size) / count
-                for side, count in zip(sides, counts, strict=True)
+                np.bincount(groups, values[some], size) / count
+                for some, groups, count in zip(rows, of_rows, counts, strict=True)
             )
             gaps[name][:, index] = failed - passed
     return gaps

@@ -52,18 +52,59 @@ class Replay:
 
     def reinforced(self, rule: str) -> np.ndarray:
         """``[N]`` bool: the rule's advantage is positive; NaN is not."""
-        advantage = self.advantages[rule]
-        return np.where(np.isfinite(advantage), advantage, 0.0) > POSITIVE
+        return self._reinforced[rule]
 
-    @property
+    @functools.cached_property
+    def _reinforced(self) -> dict[str, np.ndarray]:
+        return {
+            name: np.where(np.isfinite(values), values, 0.0) > POSITIVE
+            for name, values in self.advantages.items()
+        }
+
+    @functools.cached_property
     def group_prompt(self) -> np.ndarray:
         """``[num_groups]`` prompt of each group."""
         return _of_groups(self.log.prompt, self.log.group)
 
-    @property
+    @functools.cached_property
     def group_batch(self) -> np.ndarray:
         """``[num_groups]`` batch of each group."""
         return _of_groups(self.batch, self.log.group)
+
+    # Completions of a group share prompt and step, so most tables begin with sums over groups.
+
+    def in_groups(self, values: np.ndarray) -> np.ndarray:
+        """Sums over the completions of each group.
+
+        Args:
+          values: ``[N]`` or ``[N, M]``, bool or float.
+
+        Returns:
+          ``[num_groups]`` or ``[num_groups, M]`` float64.
+        """
+        size, group = len(self.status), self.log.group
+        if values.ndim == 1:
+            return np.bincount(group, values, size)
+        return np.stack([np.bincount(group, column, size) for column in values.T]).T
+
+    @functools.cached_property
+    def group_scored(self) -> np.ndarray:
+        """``[num_groups, M]`` completions that a channel scored."""
+        return self.in_groups(self.where)
+
+    @functools.cached_property
+    def group_met(self) -> np.ndarray:
+        """``[num_groups, M]`` completions that meet a channel."""
+        return self.in_groups(self.met)
+
+    @functools.cached_property
+    def group_quiet(self) -> dict[str, np.ndarray]:
+        """``[num_groups, M]`` by rule: completions that fail a channel and are reinforced."""
+        failed = self.where & ~self.met
+        return {
+            rule.name: self.in_groups(failed & self.reinforced(rule.name)[:, None])
+            for rule in self.rules
+        }
 
 
 def replay(log: RewardLog, rules: Sequence[Rule], risk_coef: float) -> Replay:
@@ -123,7 +164,9 @@ def _judge(
     """Block by block: values of the rows, status of the groups, totals between channels."""
     num, num_channels = log.rewards.shape
     rows: dict[str, np.ndarray] = {
-        name: np.zeros((num, num_channels), np.float32) for name in OF_CHANNELS
+        # As the rewards: a channel's numbers lie together.
+        name: np.zeros((num, num_channels), np.float32, order="F")
+        for name in OF_CHANNELS
     }
     aggregates = {
         rule.name: functools.partial(_aggregate, rule=rule)
@@ -138,15 +181,25 @@ def _judge(
     }
     for index, groups in _blocks(log.group, num_channels):
         inside = index >= 0
-        rewards = np.where(inside[..., None], log.rewards[index], np.nan)
+        at = _as_slice(index[inside])
+        if isinstance(at, slice) and inside.all():
+            rewards = log.rewards[at].reshape(*index.shape, num_channels)
+        else:
+            rewards = np.where(inside[..., None], log.rewards[index], np.nan)
         block = judge_groups(rewards, pass_at, aggregates, risk_coef)
-        at = index[inside]
         for name, values in rows.items():
             values[at] = block[name][inside]
         status[groups] = block["status"]
         for name, total in agreement.items():
             total += block[name]
     return rows, status, agreement
+
+
+def _as_slice(rows: np.ndarray) -> np.ndarray | slice:
+    """Rows that lie one after the other as a slice, which is read and written faster."""
+    first, last = int(rows[0]), int(rows[-1])
+    consecutive = np.array_equal(rows, np.arange(first, last + 1))
+    return slice(first, last + 1) if consecutive else rows
 
 
 def _aggregate(groups: Groups, rule: Rule) -> np.ndarray:
@@ -164,8 +217,7 @@ def _by_batch(log: RewardLog, usable: np.ndarray, batch: np.ndarray, rule: Rule)
     assert rule.formula is not None and rule.formula.advantages is not None
     advantages = np.full(len(batch), np.nan, np.float32)
     width = int(np.bincount(log.group).max())
-    # A group belongs to one step.
-    height = int(np.bincount(np.unique(np.stack([batch, log.group]), axis=1)[0]).max())
+    height = int(np.bincount(_of_groups(batch, log.group)).max())
     for number in range(int(batch.max()) + 1):
         rows = np.flatnonzero((batch == number) & usable)
         if len(rows):

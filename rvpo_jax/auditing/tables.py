@@ -65,7 +65,9 @@ def channel_table(played: Replay) -> list[dict[str, Any]]:
                 "pass_at": channel.pass_at,
                 "scored": int(scored.sum()),
                 "mean": number(values.mean(dtype=np.float64)) if len(values) else None,
-                "pass_rate": proportion(played.met[:, index], scored, log.prompt).plain(),
+                "pass_rate": proportion(
+                    played.group_met[:, index], played.group_scored[:, index], played.group_prompt
+                ).plain(),
                 "assumed_pass": channel.name in log.assumed_pass,
             }
         )
@@ -90,16 +92,14 @@ def quiet_failure_table(played: Replay) -> list[dict[str, Any]]:
       One row per channel and rule: counts, shares of the scored completions and of the failures,
       and the failure gap with its one-sided p-value.
     """
-    prompt, rows = played.log.prompt, []
-    group_prompt = played.group_prompt
+    prompt, rows = played.group_prompt, []
+    counts = {rule.name: _known_counts(played, rule.name) for rule in played.rules}
     for index, channel in enumerate(played.log.channels):
         for rule in played.rules:
-            known = np.isfinite(played.advantages[rule.name])
-            scored = played.where[:, index] & known
-            failed = scored & ~played.met[:, index]
-            quiet = failed & played.reinforced(rule.name)
+            scored, failed = (count[:, index] for count in counts[rule.name])
+            quiet = played.group_quiet[rule.name][:, index]
             gap = played.gaps[rule.name][:, index]
-            gap_estimate = mean(gap, np.isfinite(gap), group_prompt)
+            gap_estimate = mean(gap, np.isfinite(gap), prompt)
             rows.append(
                 {
                     "channel": channel.name,
@@ -116,6 +116,15 @@ def quiet_failure_table(played: Replay) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _known_counts(played: Replay, rule: str) -> tuple[np.ndarray, np.ndarray]:
+    """``[num_groups, M]`` completions with an advantage that are scored, and that fail."""
+    known = np.isfinite(played.advantages[rule])[:, None]
+    if known.all():
+        return played.group_scored, played.group_scored - played.group_met
+    scored, met = (played.in_groups(which & known) for which in (played.where, played.met))
+    return scored, scored - met
 
 
 def dead_table(played: Replay) -> list[dict[str, Any]]:
@@ -240,14 +249,13 @@ def level_table(played: Replay) -> dict[str, Any]:
       mean weight of failing and of passing completions, beside the even share 1/M;
       ``favours``: a sentence.
     """
-    group, num_groups = played.log.group, len(played.status)
+    group = played.log.group
     cells: list[dict[str, Any]] = []
     pooled = {"easy": [0.0, 0.0], "hard": [0.0, 0.0]}
     present = np.maximum(played.where.sum(-1), 1)
     for index, channel in enumerate(played.log.channels):
-        scored = played.where[:, index]
-        count = np.bincount(group, scored, num_groups)
-        rate = np.bincount(group, played.met[:, index], num_groups) / np.maximum(count, 1)
+        scored, count = played.where[:, index], played.group_scored[:, index]
+        rate = played.group_met[:, index] / np.maximum(count, 1)
         place = np.searchsorted(EDGES, rate, side="right") - 1
         place = np.where(count > 0, np.minimum(place, len(EDGES) - 2), -1)
         rows = scored & played.usable & (place >= 0)[group]

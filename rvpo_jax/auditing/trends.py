@@ -62,27 +62,32 @@ def trajectory(played: Replay, rules: Sequence[str]) -> dict[str, Any] | None:
     np.minimum.at(first, window, log.step)
     np.maximum.at(last, window, log.step)
     names = [channel.name for channel in log.channels]
-    joint = np.all(played.met | ~played.where, -1) & played.scored_any
+    joint = played.in_groups(np.all(played.met | ~played.where, -1) & played.scored_any)
+    of_group = windows_of(played.group_batch)
     rates = {
-        name: _rates(played.met[:, i], played.where[:, i], window, log.group)
+        name: _rates(played.group_met[:, i], played.group_scored[:, i], of_group)
         for i, name in enumerate(names)
     }
     usable = np.bincount(window, played.usable, size)
-    quiet: dict[str, dict[str, list]] = {}
-    for index, name in enumerate(names):
-        failed = played.where[:, index] & ~played.met[:, index]
-        scored = np.bincount(window, played.where[:, index] & played.usable, size)
-        quiet[name] = {
-            rule: _plain(np.bincount(window, failed & played.reinforced(rule), size), scored)
+    weights = played.in_groups(played.weights * played.usable[:, None])
+    judged = played.in_groups(played.where & played.usable[:, None])
+    quiet = {
+        name: {
+            rule: _plain(
+                np.bincount(of_group, played.group_quiet[rule][:, index], size),
+                np.bincount(of_group, judged[:, index], size),
+            )
             for rule in rules
         }
+        for index, name in enumerate(names)
+    }
     return {
         "steps": np.stack([first, last], -1).tolist(),
         "step": ((first + last) / 2).tolist(),
         "pass_rate": rates,
-        "joint": _rates(joint, played.scored_any, window, log.group),
+        "joint": _rates(joint, played.in_groups(played.scored_any), of_group),
         "weight": {
-            name: _plain(np.bincount(window, played.weights[:, i] * played.usable, size), usable)
+            name: _plain(np.bincount(of_group, weights[:, i], size), usable)
             for i, name in enumerate(names)
         },
         "quiet": quiet,
@@ -94,20 +99,16 @@ def _plain(numerator: np.ndarray, denominator: np.ndarray) -> list[float | None]
 
 
 def _rates(
-    met: np.ndarray, scored: np.ndarray, window: np.ndarray, group: np.ndarray
+    passed: np.ndarray, counted: np.ndarray, window: np.ndarray
 ) -> dict[str, list[float | None]]:
-    """Pass rate of each window with its interval; groups are the clusters."""
+    """Pass rate of each window with its interval, from the sums of its groups, the clusters."""
     size = int(window.max()) + 1
-    num_groups = int(group.max()) + 1
-    window_of_group = np.zeros(num_groups, np.int64)
-    window_of_group[group] = window
-    passed, counted = np.bincount(group, met, num_groups), np.bincount(group, scored, num_groups)
-    total = np.bincount(window_of_group, counted, size)
+    total = np.bincount(window, counted, size)
     used = counted > 0
-    clusters = np.bincount(window_of_group, used, size)
-    rate = np.bincount(window_of_group, passed, size) / np.maximum(total, 1)
-    residual = np.where(used, passed - rate[window_of_group] * counted, 0.0)
-    variance = np.bincount(window_of_group, residual**2, size)
+    clusters = np.bincount(window, used, size)
+    rate = np.bincount(window, passed, size) / np.maximum(total, 1)
+    residual = np.where(used, passed - rate[window] * counted, 0.0)
+    variance = np.bincount(window, residual**2, size)
     variance *= clusters / np.maximum(clusters - 1, 1) / np.maximum(total, 1) ** 2
     result: dict[str, list[float | None]] = {"rate": [], "low": [], "high": []}
     for r, v, n, k in zip(rate, variance, total, clusters, strict=True):
@@ -138,19 +139,17 @@ def neglect(played: Replay) -> list[dict[str, Any]]:
     log = played.log
     if log.step is None or int(played.batch.max()) < 1:
         return []
-    third = windows_of(played.batch, 3)
-    last = int(third.max())
+    third = windows_of(played.group_batch, 3)
+    ends = (third == 0, third == int(third.max()))
+    totals = played.in_groups(np.where(played.where, log.rewards, 0))
+    every = np.arange(len(third))
     gains = []
     rows: list[dict[str, Any]] = []
     for index, channel in enumerate(log.channels):
-        scored, met = played.where[:, index], played.met[:, index]
-        start, end = (
-            proportion(met & part, scored & part, log.group) for part in (third == 0, third == last)
-        )
-        level = (np.where(scored, log.rewards[:, index], 0) - channel.low) / (
-            channel.high - channel.low
-        )
-        gains.append(_mean(level, scored & (third == last)) - _mean(level, scored & (third == 0)))
+        scored, met = played.group_scored[:, index], played.group_met[:, index]
+        start, end = (proportion(met * part, scored * part, every) for part in ends)
+        first, final = (_quotient(totals[part, index].sum(), scored[part].sum()) for part in ends)
+        gains.append((final - first) / (channel.high - channel.low))
         change = difference(start, end)
         row: dict[str, Any] = {"channel": channel.name, "first": start.plain(), "last": end.plain()}
         rows.append(row | _trend(played, met, scored, change))
@@ -161,8 +160,8 @@ def neglect(played: Replay) -> list[dict[str, Any]]:
     return rows
 
 
-def _mean(values: np.ndarray, where: np.ndarray) -> float:
-    return float(values[where].mean()) if where.any() else math.nan
+def _quotient(total: float, count: float) -> float:
+    return float(total / count) if count else math.nan
 
 
 def outcome_trend(played: Replay) -> dict[str, Any] | None:
@@ -184,21 +183,23 @@ def outcome_trend(played: Replay) -> dict[str, Any] | None:
     low, high = float(np.nanmin(log.outcome)), float(np.nanmax(log.outcome))
     values = np.where(known, (log.outcome - low) / max(high - low, 1e-30), 0.0)
     third = windows_of(played.batch, 3)
-    ends = (0, int(third.max()))
-    start, end = (mean(values, known & (third == at), log.group) for at in ends)
+    ends = (third == 0, third == int(third.max()))
+    start, end = (mean(values, known & part, log.group) for part in ends)
     ranges = np.array([[channel.low, channel.high] for channel in log.channels])
     scaled = (np.where(played.where, log.rewards, 0) - ranges[:, 0]) / np.ptp(ranges, axis=1)
     total = np.where(played.where, scaled, 0).sum(-1) / np.maximum(played.where.sum(-1), 1)
-    before, after = (_mean(total, played.scored_any & (third == at)) for at in ends)
+    some = played.scored_any
+    before, after = (_quotient(total[some & part].sum(), (some & part).sum()) for part in ends)
     row = {"first": start.plain(), "last": end.plain(), "rewards": after - before}
-    return row | _trend(played, values, known, difference(start, end))
+    sums = played.in_groups(values), played.in_groups(known)
+    return row | _trend(played, *sums, difference(start, end))
 
 
 def _trend(played: Replay, met: np.ndarray, scored: np.ndarray, change: Estimate) -> dict[str, Any]:
-    """A change with an interval for steps that wander, and tests of a trend."""
-    window = windows_of(played.batch)
+    """A change with an interval for steps that wander, and tests of a trend; sums of groups in."""
+    window = windows_of(played.group_batch)
     counted = np.bincount(window, scored)
-    series = np.bincount(window, met * scored, len(counted))[counted > 0] / counted[counted > 0]
+    series = np.bincount(window, met, len(counted))[counted > 0] / counted[counted > 0]
     row: dict[str, Any] = {"change": change.plain(), "returns": False, "own_change": None}
     if len(series) < MIN_WINDOWS:
         return row | {"p_fall": None, "p_rise": None}
@@ -210,7 +211,7 @@ def _trend(played: Replay, met: np.ndarray, scored: np.ndarray, change: Estimate
         row["change"] = _interval(change.value, error, len(series)).plain()
     # The windows that the channel scored, counted from 0.
     dense = (np.cumsum(counted > 0) - 1)[window]
-    own = _against_oneself(played.log.prompt, met, scored, dense, test)
+    own = _against_oneself(played.group_prompt, met, scored, dense, test)
     if own is None:
         return row | {"p_fall": test.p_fall, "p_rise": test.p_rise}
     row |= {"returns": True, "own_change": own.plain()}
@@ -225,21 +226,22 @@ def _against_oneself(
     The slope over the windows of all completions, each prompt at a level of its own, so that
     prompts which are drawn later and are harder count for nothing. Its error has two parts: that of
     prompts, and that of windows that wander. None where less than half of the completions are of
-    prompts that come back in another window.
+    prompts that come back in another window. Sums over groups come in, whose window is one.
     """
-    window, met = window[scored], met[scored].astype(float)
-    ids = np.unique(prompt[scored], return_inverse=True)[1]
-    count = np.bincount(ids)
-    time = window - (np.bincount(ids, window) / count)[ids]
-    total = float(time @ time)
-    if 2 * np.count_nonzero(np.bincount(ids, time**2)[ids]) < len(ids) or not total > 0:
+    count = np.bincount(prompt, scored)
+    center = np.bincount(prompt, scored * window) / np.maximum(count, 1)
+    time = window - center[prompt]
+    squares = np.bincount(prompt, scored * time**2)
+    total = float(squares.sum())
+    if 2 * count[squares > 0].sum() < count.sum() or not total > 0:
         return None
     slope = float(time @ met) / total
-    residual = met - (np.bincount(ids, met) / count)[ids] - slope * time
-    clusters = np.bincount(ids, time * residual)
-    of_prompts = math.sqrt(len(count) / max(len(count) - 1, 1) * np.sum(clusters**2)) / total
-    size = int(window.max()) + 1
-    of_windows = contrast_error(test, np.bincount(window, time, size) / total)
+    level = np.bincount(prompt, met) / np.maximum(count, 1)
+    residual = met - scored * (level[prompt] + slope * time)
+    clusters, num = np.bincount(prompt, time * residual), int(np.count_nonzero(count))
+    of_prompts = math.sqrt(num / max(num - 1, 1) * np.sum(clusters**2)) / total
+    size = int(window[scored > 0].max()) + 1
+    of_windows = contrast_error(test, np.bincount(window, scored * time, size)[:size] / total)
     span = 2 / 3 * size
     return _interval(span * slope, span * math.hypot(of_prompts, of_windows), size)
 
@@ -313,10 +315,8 @@ def reversals(played: Replay) -> list[dict[str, Any]]:
     """
     if played.log.step is None or int(played.batch.max()) < REVERSALS:
         return []
-    num_groups = int(played.log.group.max()) + 1
-    counted = np.stack([np.bincount(played.log.group, w, num_groups) for w in played.where.T], -1)
-    met = np.stack([np.bincount(played.log.group, m, num_groups) for m in played.met.T], -1)
-    rate, present = met / np.maximum(counted, 1), counted > 0
+    counted = played.group_scored
+    rate, present = played.group_met / np.maximum(counted, 1), counted > 0
     names = [channel.name for channel in played.log.channels]
     steps = np.unique(played.log.step)
     best: dict[tuple[int, int], tuple[int, float, list[int]]] = {}

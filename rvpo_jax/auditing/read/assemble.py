@@ -190,7 +190,8 @@ def _rewards(store: Store, rows: _Rows, groups: Groups) -> tuple[list[str], np.n
             f"{listing(store.columns)}.",
             "Name the columns of the rewards with --rewards.",
         )
-    rewards = np.stack([column.values for column in judging], axis=1)
+    # A channel's numbers lie together: most questions are about one channel.
+    rewards = np.stack([column.values for column in judging]).T
     notes = [*store.column_notes(list(found), names), *notes]
     return [column.name for column in judging], rewards, notes
 

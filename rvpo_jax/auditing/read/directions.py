@@ -38,7 +38,7 @@ def turn_channels(
       ValueError: if an option names a channel that does not exist, or two of them disagree.
     """
     _check(names, options)
-    rewards, marks, notes = rewards.copy(), dict(options.pass_at), []
+    rewards, marks, notes = rewards.copy(order="K"), dict(options.pass_at), []
     ranges = dict(options.ranges)
     for index, name in enumerate(names):
         column = rewards[:, index]

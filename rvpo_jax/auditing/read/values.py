@@ -5,7 +5,7 @@ A column is a pyarrow array or a list of Python values. Nothing here raises on a
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -289,10 +289,13 @@ def is_text_type(kind: pa.DataType) -> bool:
     )
 
 
-def _codes_of(values: Iterable[Any]) -> np.ndarray:
-    # Bytes, what most texts come as, are their own canonical form: a call less for each.
-    codes = (hash(value if type(value) is bytes else canonical(value)) for value in values)
-    return np.fromiter(codes, np.int64)
+def _codes_of(values: Sequence[Any]) -> np.ndarray:
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        values = list(map(str.encode, map(str, values)))  # as JSON writes them
+    elif kinds != {bytes}:  # what most texts come as: they are their own canonical form
+        values = list(map(canonical, values))
+    return np.fromiter(map(hash, values), np.int64, len(values))
 
 
 def canonical(value: Any) -> bytes:
