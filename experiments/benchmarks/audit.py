@@ -3,9 +3,10 @@
 python experiments/benchmarks/audit.py [--rows 10000 100000 1000000] [--program PATH] [--out FOLDER]
 
 The logs are Parquet files with 8 channels, prompts and completions of a few hundred characters and
-groups of 16; the first has 2,560 rows and 2 channels, and shows what a start costs. Each is audited
-twice, by ``rvpo audit`` and by each ``--program``, such as the path of ``rvpo-audit`` in another
-environment. Compare figures within one run only: machines differ, and so does their load.
+groups of 16; the first has 2,560 rows and 2 channels, and shows what a start costs. One more is
+JSONL, with completions of a thousand characters. Each is audited twice, by ``rvpo audit`` and by
+each ``--program``, such as the path of ``rvpo-audit`` in another environment. Compare figures
+within one run only: machines differ, and so does their load.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from rich.table import Table
 
 GROUP, CHUNK = 16, 65536
 SMALL = (2560, 2)  # rows, channels
+LONG = 200  # words of a completion of the JSONL log
 WORDS = "the model answers with a call whose arguments are checked against what was asked".split()
 
 
@@ -57,6 +59,24 @@ def make_log(path: Path, num_rows: int, num_channels: int = 8, seed: int = 0) ->
         writer.write_table(table)
     if writer:
         writer.close()
+
+
+def make_jsonl(path: Path, num_rows: int, seed: int = 0) -> None:
+    """Writes a log of three channels as JSONL, with long completions, as a trainer does."""
+    rng = np.random.default_rng(seed)
+    with path.open("w") as file:
+        for row in range(num_rows):
+            group = row // GROUP
+            words = rng.integers(len(WORDS), size=LONG)
+            scores = (rng.random(3) < (0.3, 0.5, 0.7)).astype(int).tolist()
+            line = {
+                "step": group // 64,
+                "prompt_id": group % 4096,
+                "prompt": f"Prompt {group % 4096}: " + "tell me more about it " * 8,
+                "completion": f"{row}: " + " ".join(WORDS[word] for word in words),
+                **{f"channel_{index}": score for index, score in enumerate(scores)},
+            }
+            file.write(json.dumps(line) + "\n")
 
 
 MEASURE = """
@@ -111,7 +131,7 @@ def measured(program: list[str], log: Path, num_rows: int) -> list[str]:
     report = json.loads((out / "audit.json").read_text())
     return [
         name,
-        f"{num_rows:,}",
+        f"{num_rows:,} {log.suffix[1:]}",
         f"{log.stat().st_size / 2**20:.0f}",
         f"{first['wall_s']:.1f}",
         f"{again['wall_s']:.1f}",
@@ -127,6 +147,7 @@ def measured(program: list[str], log: Path, num_rows: int) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--jsonl-rows", type=int, default=200_000)
     parser.add_argument("--out", type=Path, help="keep the logs and pages here")
     parser.add_argument("--program", nargs="*", default=[], help="further programs to measure")
     args = parser.parse_args()
@@ -143,7 +164,12 @@ def main() -> None:
             make_log(log, num_rows, *num_channels)
             for program in programs:
                 table.add_row(*measured(program, log, num_rows))
-    Console().print(table)
+        if args.jsonl_rows:
+            log = folder / f"log_{args.jsonl_rows}.jsonl"
+            make_jsonl(log, args.jsonl_rows)
+            for program in programs:
+                table.add_row(*measured(program, log, args.jsonl_rows))
+    Console(width=130).print(table)
 
 
 if __name__ == "__main__":

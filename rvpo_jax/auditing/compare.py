@@ -42,7 +42,9 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
         pair = (_quiet(a, name), _quiet(b, name))
         rows.append(_row("quiet failures, rule in use", name, *pair, better=-1))
     for name in names:
-        rows.append(_row("dead-fail groups", name, _dead(a, name), _dead(b, name), better=-1))
+        rows.append(
+            _row("groups in which all fail", name, _dead(a, name), _dead(b, name), better=-1)
+        )
     known = [(va, vb) for va, vb in rates.values() if None not in (va["value"], vb["value"])]
     worst = None
     if known:

@@ -72,10 +72,11 @@ DEFINITIONS: dict[str, str] = {
         f"(paired t test over groups, p < {REVERSAL_P:g}), and in the next clear window the "
         f"other. {REVERSALS} or more are an oscillation."
     ),
-    "live, dead-pass, dead-fail": (
+    "varies, all meet, all fail": (
         "A channel varies in a group; is constant and met; is constant and failed. The last "
         "is invisible to every group-relative rule. An alarm says that more than "
-        f"{100 * DEAD_FAIL_TOLERANCE:.0f} % of the groups are dead-fail."
+        f"{100 * DEAD_FAIL_TOLERANCE:.0f} % of the groups all fail. In metrics and conditions: "
+        "live, dead_pass, dead_fail."
     ),
     "neglect": (
         "Pass rate in the first and in the last third of the steps. A fall must be 2 points or "
@@ -87,7 +88,7 @@ DEFINITIONS: dict[str, str] = {
     ),
     "conflict": (
         "Share of completions whose scores in two channels have opposite signs, both "
-        "channels live. Correlation: of the scores, pooled within groups."
+        "channels varying. Correlation: of the scores, pooled within groups."
     ),
     "level": (
         "Groups by the pass rate of a channel in them; mean weight of its failing and of its "

@@ -56,7 +56,7 @@ def _table(title: str, *columns: str) -> Table:
     for index, name in enumerate(columns):
         # Names may be long: they fold. Numbers stay whole.
         justify: Any = "right" if index else "left"
-        width = None if index else 16
+        width = None if index else 14
         table.add_column(
             Text(name), justify=justify, overflow="fold", no_wrap=index > 0, min_width=width
         )
@@ -64,10 +64,10 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _channel_table(report: Mapping[str, Any]) -> Table:
-    columns = ("pass at", "pass rate", "decides", "live", "all met", "none")
+    columns = ("mark", "pass rate", "weight", "varies", "all meet", "all fail")
     title = (
-        "Channels (! constraint, ? pass mark assumed) and groups in which they vary, "
-        "are met by all, by none"
+        "Channels (! constraint, ? pass mark assumed), and the groups in which they vary, all "
+        "completions meet them, all fail them"
     )
     table = _table(title, "channel", *columns)
     decides = {row["channel"]: row["weight"] for row in report["bottleneck"]["channels"]}
