@@ -97,7 +97,7 @@ def _ids(key: Key) -> np.ndarray:
 
 def _make(group: np.ndarray, prompt: Key, missing: int) -> Groups:
     """Groups whose rows all have the prompt of the first one."""
-    ids = dense(_ids(prompt))
+    ids = _ids(prompt)
     _, first = np.unique(group, return_index=True)
     of_first = ids[first][group]
     mixed = len(np.unique(group[of_first != ids]))
@@ -177,7 +177,9 @@ def duplicate_notes(groups: Groups, completion: Key, rewards: np.ndarray) -> lis
       Notes of kinds duplicate_rows (same group, text and rewards) and repeated_groups (all rows
       of a group of another step, with the same prompt).
     """
-    row = _mix(_ids(completion).astype(np.uint64))
+    codes, present = completion
+    row = _mix(np.where(present, codes, np.arange(len(codes))).astype(np.uint64))
+    row = np.where(present, row, ~row)
     for column in rewards.T:
         # + 0.0: -0.0 is 0.0. All NaN are one.
         bits = np.where(np.isnan(column), np.float32(np.nan), column + np.float32(0))
