@@ -249,38 +249,40 @@ def level_table(played: Replay) -> dict[str, Any]:
       mean weight of failing and of passing completions, beside the even share 1/M;
       ``favours``: a sentence.
     """
-    group = played.log.group
+    usable = played.usable[:, None]
+    passing, failing = (
+        (played.in_groups(played.weights * which), played.in_groups(which))
+        for which in (played.met & usable, played.where & ~played.met & usable)
+    )
+    share = played.where * usable / np.maximum(played.where.sum(-1, keepdims=True), 1)
+    even = played.in_groups(share)
+    rate = played.group_met / np.maximum(played.group_scored, 1)
+    place = np.minimum(np.searchsorted(EDGES, rate, side="right") - 1, len(EDGES) - 2)
     cells: list[dict[str, Any]] = []
     pooled = {"easy": [0.0, 0.0], "hard": [0.0, 0.0]}
-    present = np.maximum(played.where.sum(-1), 1)
     for index, channel in enumerate(played.log.channels):
-        scored, count = played.where[:, index], played.group_scored[:, index]
-        rate = played.group_met[:, index] / np.maximum(count, 1)
-        place = np.searchsorted(EDGES, rate, side="right") - 1
-        place = np.where(count > 0, np.minimum(place, len(EDGES) - 2), -1)
-        rows = scored & played.usable & (place >= 0)[group]
-        code = 2 * place[group[rows]] + played.met[rows, index]
-        size = 2 * (len(EDGES) - 1)
-        completions = np.bincount(code, minlength=size).reshape(-1, 2)
-        weight = np.bincount(code, played.weights[rows, index], size).reshape(-1, 2)
-        even = np.bincount(code, 1 / present[rows], size).reshape(-1, 2)
+        present = played.group_scored[:, index] > 0
         for at in range(len(EDGES) - 1):
+            there = present & (place[:, index] == at)
+            (passed, num_passed), (failed, num_failed), (equal,) = (
+                [values[there, index].sum() for values in of] for of in (passing, failing, (even,))
+            )
             cells.append(
                 {
                     "channel": channel.name,
                     "low": EDGES[at],
                     "high": EDGES[at + 1],
-                    "groups": int((place == at).sum()),
-                    "weight_failing": _quotient(weight[at, 0], completions[at, 0]),
-                    "weight_passing": _quotient(weight[at, 1], completions[at, 1]),
-                    "weight_even": _quotient(even[at].sum(), completions[at].sum()),
+                    "groups": int(there.sum()),
+                    "weight_failing": _quotient(failed, num_failed),
+                    "weight_passing": _quotient(passed, num_passed),
+                    "weight_even": _quotient(equal, num_passed + num_failed),
                 }
             )
-        live = played.status[group, index] == 1
+        live = played.status[:, index] == 1
         for kind, ends in (("easy", rate >= 0.75), ("hard", rate <= 0.25)):
-            chosen = live & ends[group] & scored & played.usable
-            pooled[kind][0] += float(played.weights[chosen, index].sum(dtype=np.float64))
-            pooled[kind][1] += float((1 / present[chosen]).sum())
+            chosen = live & ends[:, index]
+            pooled[kind][0] += float((passing[0] + failing[0])[chosen, index].sum())
+            pooled[kind][1] += float(even[chosen, index].sum())
     return {"edges": list(EDGES), "cells": cells, "favours": _favours(pooled)}
 
 
