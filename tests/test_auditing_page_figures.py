@@ -9,6 +9,7 @@ import audit_report
 import numpy as np
 import pytest
 
+from rvpo_jax.auditing.page.frame import fitting
 from rvpo_jax.auditing.page.lettering import text_width
 from rvpo_jax.auditing.page.plots import make_figures
 from rvpo_jax.basics.palette import COLORS
@@ -192,13 +193,31 @@ def test_names_at_the_ends_of_their_lines_are_in_the_order_of_the_lines():
     assert "all channels met" in shown.texts()
 
 
+@pytest.mark.parametrize("end", [0.0, 1.0])
+def test_names_of_lines_that_end_alike_stay_beside_the_plot(end):
+    report = audit_report.make_report(names=("a", "b", "c", "d", "e", "f"))
+    for curve in report["trajectory"]["pass_rate"].values():
+        curve["rate"][-1] = end
+    shown = Shown(make_figures(report)["overview"])
+    levels = sorted(shown.tick(name)[1] for name in "abcdef")
+    y = shown.scale(1, *SHARES)
+    assert y(1.02) - 1 <= levels[0] and levels[-1] <= y(-0.02) + 1
+    assert min(np.diff(levels)) >= 17
+
+
+def test_labels_of_long_numbers_are_fewer():
+    ticks = fitting(0, 99_000_000, 150)
+    assert sum(text_width(label, 13) for _, label in ticks) < 150
+    assert len(ticks) < len(fitting(0, 99, 150))
+
+
 def test_without_steps_the_first_picture_is_the_gap_of_the_channel_in_focus_by_rule():
     report = audit_report.make_report(num_windows=0)
     gaps = [row["gap"] for row in report["quiet_failures"] if row["channel"] == "safety"]
     for place, gap in enumerate(gaps):
         value = 0.1 * (place - 2)
         gap |= {"value": value, "low": value - 0.2, "high": value + 0.2}
-    gaps[0] |= {"low": None, "high": None}
+    gaps[0] |= {"low": None}  # then there is no interval
     shown = Shown(make_figures(report)["overview"])
     x = shown.scale(0, ("−0.2", -0.2), ("0.2", 0.2))
     dots = shown.named("circle")
@@ -237,13 +256,17 @@ def test_each_of_many_channels_has_a_small_plot_of_its_own():
 
 
 def test_the_ribbon_stacks_the_weights():
-    report = audit_report.make_report(names=("a", "b"))
-    report["trajectory"]["weight"] = {"a": [0.25, 0.5] * 3, "b": [0.5, 0.5] * 3}
+    report = audit_report.make_report(names=("a", "b", "c"))
+    shares = {"a": [0.25, 0.5] * 3, "b": [0.5, 0.25] * 3, "c": [0.25, 0.125] * 3}
+    report["trajectory"]["weight"] = shares
     shown = Shown(make_figures(report)["weights"])
     y = shown.scale(1, *SHARES)
-    lower, upper = (points(node)[:, 1] for node in shown.named("polygon"))
-    np.testing.assert_allclose(lower, y([0.0] * 6 + [0.5, 0.25] * 3), atol=0.1)
-    np.testing.assert_allclose(upper, y([0.25, 0.5] * 3 + [1.0, 0.75] * 3), atol=0.1)
+    layers = [points(node)[:, 1] for node in shown.named("polygon")]
+    tops = [[0.25, 0.5], [0.75, 0.75], [1.0, 0.875]]
+    bottoms = [[0.0, 0.0], *tops]
+    for layer, bottom, top in zip(layers, bottoms, tops, strict=False):
+        np.testing.assert_allclose(layer, y(bottom * 3 + top[::-1] * 3), atol=0.1)
+    assert len(layers) == 3
 
 
 def test_bars_are_as_long_as_the_weights_in_the_colors_and_with_the_labels_of_the_rules():
@@ -279,13 +302,15 @@ def test_the_heat_map_has_a_cell_for_every_known_pair():
 
 def test_of_many_channels_the_pairs_that_differ_most_are_shown():
     report = audit_report.make_report(names=FORTY_ONE)
-    report["channels"][3]["pass_rate"]["value"] = 0.9
-    report["conditional"][3][5] = 0.0
+    report["channels"][3]["pass_rate"]["value"] = 0.95
+    report["conditional"][3][5] = 0.2
+    # Lower still, and as it is among all.
+    report["channels"][4]["pass_rate"]["value"] = report["conditional"][4][6] = 0.1
     shown = Shown(make_figures(report)["conditional"])
     assert shown.texts().index("channel_3") + 1 == shown.texts().index("if channel_5 is met")
     x = shown.scale(0, *SHARES)
     first = shown.named("polyline")[0]
-    np.testing.assert_allclose(points(first)[:, 0], x([0.9, 0.0]), atol=0.1)
+    np.testing.assert_allclose(points(first)[:, 0], x([0.95, 0.2]), atol=0.1)
     assert len(shown.named("circle")) == 24
 
 
@@ -316,6 +341,8 @@ def test_quiet_failures_start_at_zero():
     report["trajectory"]["quiet"]["safety"][report["rule_in_use"]] = rates
     shown = Shown(make_figures(report)["quiet"])
     y = shown.scale(1, ("0 %", 0.0), ("4 %", 0.04))
+    [axis] = [line for line in shown.named("line") if line.get("x1") == line.get("x2")]
+    np.testing.assert_allclose(float(axis.get("y1")), y(0.0), atol=0.1)
     lines = shown.named("polyline", stroke=COLORS[0])
     got = np.concatenate([points(line)[:, 1] for line in lines if len(points(line)) != 2])
     np.testing.assert_allclose(got, y([0.02, 0.04, 0.03]), atol=0.2)

@@ -20,5 +20,12 @@ def has_trajectory(report: Mapping[str, Any]) -> bool:
 
 
 def floats(values: Sequence[float | None]) -> list[float]:
-    """The values with NaN where a number is unknown."""
+    """The values with NaN where a number is unknown.
+
+    Args:
+      values: of a report.
+
+    Returns:
+      As many floats.
+    """
     return [math.nan if value is None else float(value) for value in values]

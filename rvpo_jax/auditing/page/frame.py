@@ -22,7 +22,13 @@ class Frame:
     y: Scale  # from bottom to top
 
     def line(self, xs: Sequence[float], ys: Sequence[float], key: Key) -> None:
-        """Paints a line with a gap wherever a value is NaN."""
+        """Paints a line with a gap wherever a value is NaN.
+
+        Args:
+          xs: ascending.
+          ys: as many.
+          key: how it looks.
+        """
         points = zip(map(self.x, xs), map(self.y, ys), strict=True)
         self.drawing.line(points, key.color, key.width, dash=key.dash, opacity=key.opacity)
 
@@ -34,7 +40,15 @@ class Frame:
         color: str,
         opacity: float,
     ) -> None:
-        """Paints what lies between two curves."""
+        """Paints what lies between two curves, with a gap where either is NaN.
+
+        Args:
+          xs: ascending.
+          low: as many values of one curve.
+          high: and of the other.
+          color: of the surface.
+          opacity: from 0 to 1.
+        """
         lower, upper = ([(self.x(x), self.y(y)) for x, y in zip(xs, ys, strict=True)]
                         for ys in (low, high))  # fmt: skip
         self.drawing.band(lower, upper, color, opacity)
@@ -58,7 +72,14 @@ class Frame:
         self.dot(value, place, color, dot)
 
     def dot(self, x: float, y: float, color: str, radius: float) -> None:
-        """Paints a dot; none where a number is unknown."""
+        """Paints a dot; none where a number is NaN.
+
+        Args:
+          x: on the x axis.
+          y: on the y axis.
+          color: of the dot.
+          radius: pixels.
+        """
         if math.isfinite(at := self.x(x)) and math.isfinite(level := self.y(y)):
             self.drawing.add("circle", cx=at, cy=level, r=radius, fill=color)
 

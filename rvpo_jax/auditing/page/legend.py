@@ -47,7 +47,15 @@ def channel_key(index: int, label: str) -> Key:
 
 
 def legend_height(keys: Sequence[Key], columns: int = 2) -> float:
-    """Pixels that ``legend`` takes below its top."""
+    """Height of a legend.
+
+    Args:
+      keys: of the series.
+      columns: as many names beside each other.
+
+    Returns:
+      Pixels.
+    """
     return _ROW * -(-len(keys) // columns)
 
 
@@ -94,7 +102,6 @@ def marker(drawing: Drawing, at: tuple[float, float], key: Key) -> None:
             drawing.line(ends, color, 1.2, opacity=opacity)
     elif key.kind == "triangle":
         corners = ((x - 3.2, y + 2.6), (x + 3.2, y + 2.6), (x, y - 3.4))
-        text = " ".join(f"{a:.1f},{b:.1f}" for a, b in corners)
-        drawing.add("polygon", points=text, fill=color, fill_opacity=opacity)
+        drawing.area(corners, color, opacity)
     else:
         drawing.add("circle", cx=x, cy=y, r=2.8, fill=color, fill_opacity=opacity)

@@ -19,7 +19,14 @@ class Scale:
     end: float  # pixels; smaller than start on an axis that points up
 
     def __call__(self, value: float) -> float:
-        """The pixel of a value; the middle where all values are one."""
+        """Where a value lies; in the middle where low and high are one.
+
+        Args:
+          value: in units of the data.
+
+        Returns:
+          Pixels; NaN for what is not a number.
+        """
         if self.low == self.high:
             return (self.start + self.end) / 2
         share = (value - self.low) / (self.high - self.low)

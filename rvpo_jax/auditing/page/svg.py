@@ -180,8 +180,18 @@ class Drawing:
         both = [(*a, *b) for a, b in zip(lower, upper, strict=True)]
         for run in _runs(both):
             if len(run) > 1:
-                outline = [(a, b) for a, b, _, _ in run] + [(c, d) for _, _, c, d in run[::-1]]
-                self.add("polygon", points=_listed(outline), fill=color, fill_opacity=opacity)
+                back = [(c, d) for _, _, c, d in run[::-1]]
+                self.area([*((a, b) for a, b, _, _ in run), *back], color, opacity)
+
+    def area(self, outline: Iterable[Point], color: str, opacity: float) -> None:
+        """Paints a surface.
+
+        Args:
+          outline: its corners, pixels.
+          color: of the surface.
+          opacity: from 0 to 1.
+        """
+        self.add("polygon", points=_listed(outline), fill=color, fill_opacity=opacity)
 
 
 def _runs(points: Iterable[tuple[float, ...]]) -> list[list[tuple[float, ...]]]:
