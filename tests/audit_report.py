@@ -552,3 +552,25 @@ def _comparison(title, names):
         ],
         "headline": f"B neglects {names[-1]} as much as A.",
     }
+
+
+def emptied(report):
+    """The same report with None for every number that may be unknown, and no completions drawn."""
+    steps = report["trajectory"] and report["trajectory"]["step"]
+    edges, scatter = report["level"]["edges"], report["scatter"]
+    report = _emptied(report)
+    report["error_rate"], report["level"]["edges"] = 0.01, edges
+    report["scatter"] = scatter | {"x": [], "y": [], "failed": []}
+    for channel in report["channels"]:
+        channel |= {"low": 0.0, "high": 1.0, "pass_at": 1.0}
+    if steps:
+        report["trajectory"]["step"] = steps
+    return report
+
+
+def _emptied(value):
+    if isinstance(value, dict):
+        return {k: v if k in ("k", "batches", "counts") else _emptied(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_emptied(item) for item in value]
+    return None if isinstance(value, float) else value

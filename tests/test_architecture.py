@@ -49,7 +49,7 @@ LIBRARIES = {
     "types": {"jax"},
     "method": {"jax", "chex", "numpy", "optax"},
     "rewards": {"numpy"},
-    "auditing": {"numpy", "pyarrow", "matplotlib", "jinja2", "markupsafe", "rich", "tyro"},
+    "auditing": {"numpy", "pyarrow", "jinja2", "markupsafe", "rich", "tyro"},
 }
 # What a room may import only inside a function: these rooms are loaded before anybody needs JAX.
 DEFERRED = {"what_if": ("method", "jax")}
@@ -255,6 +255,7 @@ def test_a_module_keeps_to_its_room_and_names_only_what_it_owns(name):
         ),
         pytest.param("what_if", "import jax", "when it is loaded", id="too early"),
         pytest.param("auditing.tables", "def f():\n  import scipy", "imports scipy", id="scipy"),
+        pytest.param("auditing.page.svg", "import matplotlib", "matplotlib", id="matplotlib"),
         pytest.param("lab.worlds", "import rvpo_jax.cli", "lab may not", id="the command line"),
         pytest.param(
             "train", "from rvpo_jax.auditing.read import x", "the door is", id="behind a door"

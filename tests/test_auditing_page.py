@@ -3,12 +3,10 @@
 import base64
 import hashlib
 import html.parser
-import io
 import json
 import re
 
 import audit_report
-import matplotlib.colors
 import numpy as np
 import pytest
 from planted import PROBLEMS, make_log
@@ -17,7 +15,7 @@ from rich.console import Console
 from rvpo_jax.auditing import show_audit
 from rvpo_jax.auditing.page import page as audit_page
 from rvpo_jax.auditing.page.page import render_page, script_json
-from rvpo_jax.auditing.page.plots import make_figures
+from rvpo_jax.auditing.page.picture import Picture
 from rvpo_jax.auditing.page.visible import marked
 from rvpo_jax.auditing.page.what_if import what_if_data
 from rvpo_jax.auditing.report import _report
@@ -38,8 +36,8 @@ def page(report):
 
 @pytest.fixture
 def without_pictures(monkeypatch):
-    """For what does not concern them: drawing takes nine tenths of the time."""
-    monkeypatch.setattr(audit_page, "make_figures", lambda report, dark: {})
+    """For what does not concern them."""
+    monkeypatch.setattr(audit_page, "make_figures", lambda report: {})
 
 
 class Elements(html.parser.HTMLParser):
@@ -67,7 +65,6 @@ def test_the_policy_names_the_hashes_of_the_one_style_and_the_one_script(page):
         "default-src": "'none'",
         "script-src": f"'{sha256(script)}'",
         "style-src": f"'{sha256(style)}'",
-        "img-src": "data:",
         "base-uri": "'none'",
         "form-action": "'none'",
     }
@@ -78,19 +75,29 @@ def test_the_page_has_no_style_or_event_attributes_and_names_nothing_outside(pag
     names = {name for _, attributes in elements for name in attributes}
     assert not {name for name in names if name == "style" or name.startswith("on")}
     links = [value for _, a in elements for name, value in a.items() if name in ("src", "href")]
-    assert all(link.startswith(("data:image/svg+xml;base64,", "#")) for link in links)
+    assert all(link.startswith("#") for link in links)
     assert [tag for tag, _ in elements].count("script") == 2  # the numbers and the program
-    assert not re.search(r"@import|url\(", page)
+    assert not re.search(r"@import|url\(|http://|https://", page)
 
 
-def test_every_picture_has_a_dark_variant_and_an_alternative_text(page):
+def test_every_picture_is_part_of_the_page_and_has_an_alternative_text(page):
     elements = Elements(page).found
-    images = [attributes for tag, attributes in elements if tag == "img"]
-    assert len(images) == 6
-    assert all(len(image["alt"]) > 40 for image in images)
-    sources = [attributes for tag, attributes in elements if tag == "source"]
-    assert all("prefers-color-scheme: dark" in source["media"] for source in sources)
-    assert [s["srcset"] != i["src"] for s, i in zip(sources, images, strict=True)] == [True] * 6
+    pictures = [attributes for tag, attributes in elements if tag == "svg"]
+    assert len(pictures) == 6
+    assert all(p["role"] == "img" and len(p["aria-label"]) > 40 for p in pictures)
+    assert not {tag for tag, _ in elements} & {"img", "picture", "source", "object", "image"}
+
+
+def test_the_style_of_the_page_knows_the_classes_of_its_pictures(page):
+    [style] = re.findall(r"<style>(.*?)</style>", page, re.S)
+    pictures = "".join(re.findall(r"<svg.*?</svg>", page, re.S))
+    used = set(re.findall(r'class="([^"]*)"', pictures))
+    assert {"rvpo-picture", "grid", "focus-1"} <= used
+    ruled = set(re.findall(r"\.rvpo-picture \.([\w-]+)", style)) | {"rvpo-picture"}
+    assert used <= ruled
+    # A picture alone has the same rules, and its ground.
+    [alone] = re.findall(r"<style>(.*?)</style>", Picture(1, 1, "", "")._repr_svg_())
+    assert set(re.findall(r" \.([\w-]+)", alone)) | {"rvpo-picture"} == ruled | {"ground"}
 
 
 def test_hostile_texts_are_escaped(page):
@@ -168,7 +175,7 @@ def test_a_large_page_stays_under_five_megabytes(large_report):
 def test_texts_that_grow_when_escaped_are_cut(without_pictures, large_report, worst):
     case = dict.fromkeys(("prompt", "completion"), (worst * 4000)[:4000])
     page = render_page(large_report | {"cases": [old | case for old in large_report["cases"]]})
-    # What the pictures of this report add is measured in the test above: below 1.5 MB.
+    # What the pictures of this report add is measured in the test above: below 0.3 MB.
     assert len(page.encode()) < 3_500_000
 
 
@@ -192,15 +199,6 @@ def test_the_script_gets_mean_and_sample_std_of_each_channel_and_of_the_sums():
     np.testing.assert_allclose(case["sum_std"], np.std([1, 7, 11], ddof=1), rtol=1e-15)
 
 
-def emptied(value):
-    """The same report with None for every number that may be unknown."""
-    if isinstance(value, dict):
-        return {k: v if k in ("k", "batches", "counts") else emptied(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [emptied(item) for item in value]
-    return None if isinstance(value, float) else value
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -215,43 +213,10 @@ def emptied(value):
 def test_unusual_reports_render(without_pictures, changes, known):
     report = audit_report.make_report(**changes)
     if not known:
-        steps = report["trajectory"] and report["trajectory"]["step"]
-        edges, scatter = report["level"]["edges"], report["scatter"]
-        report = emptied(report)
-        report["error_rate"], report["level"]["edges"] = 0.01, edges
-        report["scatter"] = scatter | {"x": [], "y": [], "failed": []}
-        for channel in report["channels"]:
-            channel |= {"low": 0.0, "high": 1.0, "pass_at": 1.0}
-        if steps:
-            report["trajectory"]["step"] = steps
+        report = audit_report.emptied(report)
     page = render_page(report)
     assert page.startswith("<!doctype html>") and page.rstrip().endswith("</html>")
-    for figure in make_figures(report, dark=True).values():
-        figure.savefig(io.BytesIO(), format="svg")
     assert "None" not in re.sub(r"<(script|style).*?</\1>", "", page, flags=re.S)
-
-
-def test_figures_are_named_and_quiet_failures_have_one_only_over_steps():
-    names = ["overview", "pass_rates", "weights", "conditional", "compensation"]
-    assert list(make_figures(audit_report.make_report())) == [*names, "quiet"]
-    assert list(make_figures(audit_report.make_report(num_windows=0))) == names
-
-
-def test_the_compensation_plot_counts_failures_that_are_reinforced():
-    report = audit_report.make_report()
-    report["scatter"] |= {"x": [0.0] * 4, "y": [1, -1, 2, 0], "failed": [True, True, False, True]}
-    axes = make_figures(report)["compensation"].axes[0]
-    labels = {line.get_label(): len(line.get_xdata()) for line in axes.lines}
-    assert labels["fails one and is reinforced (1)"] == 1
-    assert labels["fails one, pushed down (2)"] == 2
-
-
-def test_the_weight_ribbon_stacks_the_weights_to_one():
-    report = audit_report.make_report()
-    axes = make_figures(report)["weights"].axes[0]
-    top = axes.collections[-1].get_paths()[0].vertices[:, 1].max()
-    total = np.sum([weights for weights in report["trajectory"]["weight"].values()], axis=0)
-    np.testing.assert_allclose(top, total.max(), rtol=1e-9)
 
 
 def renamed(report):
@@ -264,14 +229,9 @@ def renamed(report):
     return report | {"rules": rules}
 
 
-def test_labels_and_colors_of_rules_are_those_of_the_report(without_pictures):
+def test_labels_of_rules_are_those_of_the_report(without_pictures):
     report = renamed(audit_report.make_report(num_windows=1))
     places = {rule["method"]: place for place, rule in enumerate(report["rules"])}
-    [axes] = make_figures(report)["weights"].axes
-    bars = {bars.get_label(): bars.patches[0].get_facecolor() for bars in axes.containers}
-    for method in ("rvpo", "grpo"):
-        rule = report["rules"][places[method]]
-        assert bars[rule["label"]] == matplotlib.colors.to_rgba(rule["color"])
     page = render_page(report)
     for method in ("gdpo", "grpo", "hard_min"):
         assert f'<option value="{method}">r{places[method]} (X)</option>' in page
@@ -286,24 +246,6 @@ def test_the_terminal_heads_a_column_with_the_rules_label_or_its_k(capsys):
         if "failures" in line and "k=1" in line
     ]
     assert heads.split() == "channel failures groups logged* r1 r2 k=1 r4".split()
-
-
-def test_without_steps_the_first_picture_is_the_gap_of_the_channel_in_focus_by_rule():
-    report = audit_report.make_report(num_windows=0)
-    [axes] = make_figures(report)["overview"].axes
-    gaps = [row for row in report["quiet_failures"] if row["channel"] == "safety"]
-    dots = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
-    np.testing.assert_allclose(dots, [row["gap"]["value"] for row in gaps])
-    assert "safety" in axes.get_xlabel()
-
-
-def test_the_first_picture_draws_out_the_channel_in_focus():
-    [axes] = make_figures(audit_report.make_report(names=SEVENTEEN))["overview"].axes
-    named = {text.get_text() for text in axes.texts}
-    assert named == {"channel_16", "all channels met"}
-    assert [line.get_linewidth() for line in axes.lines].count(2.8) == 1
-    [other] = axes.get_legend().get_texts()
-    assert other.get_text() == "16 other channels"
 
 
 def test_percentages_have_one_form(without_pictures):

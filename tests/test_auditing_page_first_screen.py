@@ -48,7 +48,7 @@ def bottom(page, selector):
 @pytest.mark.parametrize("count", SIZES)
 def test_one_screen_holds_verdict_sentences_picture_and_three_cases(visit, reports, count):
     page = visit(count, viewport=SCREEN).page
-    for selector in (".verdict", ".sentences li", ".overview img", ".glimpse .excerpt"):
+    for selector in (".verdict", ".sentences li", ".overview svg", ".glimpse .excerpt"):
         assert 0 < bottom(page, selector) <= 800, selector
     assert page.locator(".glimpses-title").inner_text().startswith("Cases of safety")
     for glimpse, case in zip(page.locator(".excerpt").all(), reports[count]["cases"], strict=False):

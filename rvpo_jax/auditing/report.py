@@ -23,6 +23,8 @@ from .sweep import sweep_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from .page.picture import Picture
+
 TABLES = (
     *("channels", "quiet_failures", "dead", "neglect", "slices", "compensation", "notes", "cases"),
 )
@@ -61,10 +63,10 @@ class Audit:
         }
 
     @property
-    def figures(self) -> dict[str, Any]:
-        """Matplotlib figures by name: pass_rates, weights, conditional, compensation.
+    def figures(self) -> dict[str, "Picture"]:
+        """Pictures by name: overview, pass_rates, weights, conditional, compensation, quiet.
 
-        A notebook draws them after ``%matplotlib inline``.
+        A notebook shows one that ends a cell; ``.save("weights.svg")`` writes it.
         """
         from .page.plots import make_figures
 

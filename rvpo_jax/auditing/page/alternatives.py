@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...basics.text import printable
-from .drawing import has_trajectory
+from .contents import has_trajectory
 from .forms import number, percent
 from .overview import overview_kind
 

@@ -4,43 +4,37 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from ...basics.palette import COLORS
-from .drawing import (
-    INKS,
-    floats,
-    has_trajectory,
-    new_figure,
-    percent_axis,
-    plot_label,
-    steps_axis,
-)
+from .contents import floats, has_trajectory
+from .frame import RIGHT, Frame, fitting, left_of, over_steps
+from .legend import Key, legend
+from .lettering import plot_label, text_width
+from .scales import Scale, limits, round_ticks, written
+from .svg import INK, SMALL, WIDTH, Drawing
 
-HEIGHT = 3.3
+SHARES = (-0.02, 1.02)  # limits of an axis of pass rates: a line at 0 % or 100 % keeps its width
 BEHIND = "#8b95a3"  # stands out from both grounds, and not from the lines in focus
 FOCUS_COLORS = (COLORS[4], COLORS[0], COLORS[3])
+_HEIGHT = 320.0
 _NAMED = 6  # so many channels have room for their names beside the lines
-_APART = 0.075  # between two names, as a share of the height
+_APART = 18.0  # pixels between two names
 _MAX_DOTS = 10
+_ROW = 28.0
 
 
-def draw_overview(report: Mapping[str, Any], dark: bool) -> Figure:
+def draw_overview(report: Mapping[str, Any]) -> Drawing:
     """Pass rates over steps; without steps the failure gap of the first channel by rule.
 
     Args:
       report: what ``audit.json`` holds.
-      dark: light ink on a dark ground.
 
     Returns:
-      The figure.
+      The drawing.
     """
     kind = overview_kind(report)
     if kind == "steps":
-        return _over_steps(report, dark)
-    return _gaps(report, dark) if kind == "gaps" else draw_dots(report, dark, _MAX_DOTS)
+        return _over_steps(report)
+    return _gaps(report) if kind == "gaps" else draw_dots(report, _MAX_DOTS)
 
 
 def overview_kind(report: Mapping[str, Any]) -> str:
@@ -57,64 +51,69 @@ def overview_kind(report: Mapping[str, Any]) -> str:
     return "gaps" if _gap_rows(report) else "rates"
 
 
-def _over_steps(report: Mapping[str, Any], dark: bool) -> Figure:
-    figure, axes = new_figure(HEIGHT)
-    trajectory, ink = report["trajectory"], INKS[dark][1]
-    steps = floats(trajectory["step"])
+def _over_steps(report: Mapping[str, Any]) -> Drawing:
+    trajectory, steps = report["trajectory"], floats(report["trajectory"]["step"])
     focus = [entry["channel"] for entry in report["focus"]]
     names = [channel["name"] for channel in report["channels"]]
     others = [name for name in names if name not in focus]
-    ends = []
+    few = len(names) <= _NAMED
+    drawn: list[tuple[Key, list[float], str | None]] = []  # with the class of the name
     for name in others:
+        key = Key(plot_label(name), BEHIND, width=1.0, opacity=0.9 if few else 0.5)
+        drawn.append((key, floats(trajectory["pass_rate"][name]["rate"]), "behind"))
+    joint = Key("all channels met", INK, width=1.4, dash="6 3")
+    drawn.append((joint, floats(trajectory["joint"]["rate"]), None))
+    for place, (name, color) in enumerate(zip(focus, FOCUS_COLORS, strict=False)):
+        key = Key(plot_label(name), color, width=2.8)
         rates = floats(trajectory["pass_rate"][name]["rate"])
-        axes.plot(steps, rates, color=BEHIND, lw=1.0, alpha=0.9 if len(names) <= _NAMED else 0.5)
-        if len(names) <= _NAMED:
-            ends.append((rates[-1], plot_label(name), BEHIND))
-    joint = floats(trajectory["joint"]["rate"])
-    axes.plot(steps, joint, color=ink, lw=1.4, ls=(0, (4, 2)))
-    ends.append((joint[-1], "all channels met", ink))
+        drawn.append((key, rates, f"focus-{place + 1}"))
+
+    named = [(key, rates, css) for key, rates, css in drawn if few or css != "behind"]
+    widest = max(_name_width(key, css) for key, _, css in named)
+    drawing = Drawing(_HEIGHT + (0 if few else 22))
+    title = "completions that meet it"
+    right = WIDTH - widest - 14
+    frame = over_steps(drawing, steps, SHARES, title, bottom=272, right=right)
     for name, color in zip(focus, FOCUS_COLORS, strict=False):
         curve = trajectory["pass_rate"][name]
-        rates = floats(curve["rate"])
-        axes.fill_between(
-            steps, floats(curve["low"]), floats(curve["high"]), color=color, alpha=0.18, lw=0
-        )
-        axes.plot(steps, rates, color=color, lw=2.8)
-        ends.append((rates[-1], plot_label(name), color))
-    if len(names) > _NAMED:
-        axes.plot([], [], color=BEHIND, lw=1.0, label=f"{len(others)} other channels")
-        axes.legend(loc="lower left", fontsize=9)
-    axes.set(ylabel="completions that meet it", ylim=(-0.02, 1.02))
-    percent_axis(axes.yaxis)
-    steps_axis(axes, steps)
-    axes.grid(axis="y")
-    _name_ends(axes, steps[-1], ends)
-    return figure
+        frame.band(steps, floats(curve["low"]), floats(curve["high"]), color, 0.18)
+    for key, rates, _ in drawn:
+        frame.line(steps, rates, key)
+    if not few:
+        key = Key(f"{len(others)} other channels", BEHIND, width=1.0)
+        legend(drawing, [key], 318, left=frame.x.start)
+    _name_ends(frame, named)
+    return drawing
 
 
-def _name_ends(axes: Axes, x: float, ends: Sequence[tuple[float, str, str]]) -> None:
+def _name_width(key: Key, css: str | None) -> float:
+    """Pixels of a name beside its line; bold is wider."""
+    return text_width(key.label, SMALL) * (1.16 if css and css.startswith("focus") else 1)
+
+
+def _name_ends(frame: Frame, named: Sequence[tuple[Key, Sequence[float], str | None]]) -> None:
     """Names at the ends of their lines, moved apart where they would lie on each other."""
-    known = sorted(end for end in ends if math.isfinite(end[0]))
-    places = [value for value, _, _ in known]
+    ends = []
+    for key, rates, css in named:
+        known = [rate for rate in rates if math.isfinite(rate)]
+        if known:
+            ends.append((frame.y(known[-1]), key.label, css))
+    ends.sort(key=lambda end: end[0])
+    for (_, label, css), level in zip(ends, _apart([end[0] for end in ends], frame), strict=True):
+        bold = css is not None and css.startswith("focus")
+        frame.drawing.text((frame.x.end + 8, level), label, size=SMALL, bold=bold, css=css)
+
+
+def _apart(levels: Sequence[float], frame: Frame) -> list[float]:
+    """Levels from top to bottom, moved down, and those that reach the axis up again."""
+    places = list(levels)
     for index in range(1, len(places)):
         places[index] = max(places[index], places[index - 1] + _APART)
-    over = max(places[-1] - 1.0, 0.0) if places else 0.0
+    floor = frame.y.start
     for index in reversed(range(len(places))):
-        ceiling = places[index + 1] - _APART if index + 1 < len(places) else 1.0
-        places[index] = min(places[index], ceiling) if over else places[index]
-    for place, (_, name, color) in zip(places, known, strict=True):
-        axes.annotate(
-            name,
-            (x, place),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            color=color,
-            fontsize=9,
-            fontweight="bold" if color in FOCUS_COLORS else "normal",
-            annotation_clip=False,
-            parse_math=False,
-        )
+        places[index] = min(places[index], floor)
+        floor = places[index] - _APART
+    return places
 
 
 def _gap_rows(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -126,52 +125,81 @@ def _gap_rows(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     ]
 
 
-def _gaps(report: Mapping[str, Any], dark: bool) -> Figure:
+def _gaps(report: Mapping[str, Any]) -> Drawing:
     rows = _gap_rows(report)
     labels = {rule["name"]: rule["label"] for rule in report["rules"]}
-    figure, axes = new_figure(HEIGHT)
-    axes.axvline(0, color=INKS[dark][1], lw=1.2)
-    for place, row in enumerate(rows):
-        value, low, high = floats([row["gap"][key] for key in ("value", "low", "high")])
-        color = FOCUS_COLORS[0] if value > 0 else FOCUS_COLORS[1]
-        axes.plot([low, high], [place, place], color=color, lw=2.6, solid_capstyle="round")
-        axes.plot([value], [place], marker="o", ms=8, color=color)
     marks = {report["rule_in_use"]: "\nin use"}
     names = [plot_label(labels[row["rule"]]) + marks.get(row["rule"], "") for row in rows]
-    axes.set_yticks(range(len(rows)), names, parse_math=False)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    name = plot_label(rows[0]["channel"])
-    label = f"failure gap of {name}: right of 0, failing is paid"
-    axes.set_xlabel(label, parse_math=False)
-    axes.grid(axis="x")
-    return figure
+    ticks = [(float(place), name) for place, name in enumerate(names)]
+    gaps = [floats([row["gap"][key] for key in ("value", "low", "high")]) for row in rows]
+    span = limits([0.0, *(number for gap in gaps for number in gap)])
+    bottom = 14 + max(_HEIGHT - 84, 36.0 * len(rows))
+    drawing, left = Drawing(bottom + 66), left_of(ticks)
+    frame = Frame(drawing, Scale(*span, left, RIGHT), _row_scale(len(rows), bottom))
+    title = [f"failure gap of {plot_label(rows[0]['channel'])}:", "right of 0, failing is paid"]
+    frame.x_axis(fitting(*span, RIGHT - left), title, grid=True)
+    frame.y_axis(ticks)
+    zero = [(frame.x(0.0), bottom), (frame.x(0.0), frame.y.end)]
+    drawing.line(zero, INK, 1.2)
+    for place, gap in enumerate(gaps):
+        frame.interval(place, gap, FOCUS_COLORS[0 if gap[0] > 0 else 1], 2.6, 4.5)
+    return drawing
 
 
-def draw_dots(report: Mapping[str, Any], dark: bool, limit: int | None = None) -> Figure:
+def _row_scale(num_rows: int, bottom: float, top: float = 14.0) -> Scale:
+    """Rows 0, 1, ... from top to bottom."""
+    return Scale(num_rows - 0.5, -0.5, bottom, top)
+
+
+def share_rows(
+    labels: Sequence[str],
+    row: float,
+    title: str,
+    *,
+    shares: tuple[float, float] = SHARES,
+    top: float = 14.0,
+) -> Frame:
+    """A frame with a row for each label and shares on its x axis.
+
+    Args:
+      labels: of the rows, from top to bottom.
+      row: height of a row, pixels.
+      title: of the x axis.
+      shares: limits of the x axis.
+      top: of the plot, pixels.
+
+    Returns:
+      The frame, with its axes, in a drawing of its own.
+    """
+    bottom = top + row * max(len(labels), 1)
+    ticks = [(float(place), label) for place, label in enumerate(labels)]
+    drawing, left = Drawing(bottom + 50), left_of(ticks)
+    rows = _row_scale(max(len(labels), 1), bottom, top)
+    frame = Frame(drawing, Scale(*shares, left, RIGHT), rows)
+    frame.x_axis(written(round_ticks(*shares), percent=True), [title], grid=True)
+    frame.y_axis(ticks)
+    return frame
+
+
+def draw_dots(report: Mapping[str, Any], limit: int | None = None) -> Drawing:
     """Pass rates with intervals, a row for each channel.
 
     Args:
       report: what ``audit.json`` holds.
-      dark: light ink on a dark ground.
       limit: at most so many channels, those that are met least; None: all.
 
     Returns:
-      The figure.
+      The drawing.
     """
     rows = [(plot_label(c["name"]), c["pass_rate"]) for c in report["channels"]]
     if limit is not None and len(rows) > limit:
         known = [row for row in rows if row[1]["value"] is not None]
         rows = sorted(known, key=lambda row: row[1]["value"])[:limit]
     rows.append(("all channels met", report["joint_pass_rate"]))
-    figure, axes = new_figure(0.28 * len(rows) + 0.9)
+    title = "completions that meet it, with 95 % interval"
+    frame = share_rows([label for label, _ in rows], _ROW, title)
     for place, (_, rate) in enumerate(rows):
-        color = INKS[dark][1] if place == len(rows) - 1 else COLORS[place % len(COLORS)]
-        value, low, high = floats([rate["value"], rate["low"], rate["high"]])
-        axes.plot([low, high], [place, place], color=color, lw=2.2, solid_capstyle="round")
-        axes.plot([value], [place], marker="o", ms=6, color=color)
-    axes.set(xlabel="completions that meet it, with 95 % interval", xlim=(-0.02, 1.02))
-    axes.set_yticks(np.arange(len(rows)), [label for label, _ in rows], parse_math=False)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    percent_axis(axes.xaxis)
-    axes.grid(axis="x")
-    return figure
+        color = INK if place == len(rows) - 1 else COLORS[place % len(COLORS)]
+        ends = floats([rate["value"], rate["low"], rate["high"]])
+        frame.interval(place, ends, color, 2.2, 3.5)
+    return frame.drawing

@@ -7,21 +7,17 @@ the hashes of its style and its script. All texts are treated as hostile.
 import base64
 import hashlib
 import importlib.resources
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
-import matplotlib
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from ...basics.files import jsonable
 from ...basics.text import printable
 from . import forms
-from .alternatives import alternative_texts
-from .drawing import MANY
+from .contents import MANY
 from .overview import overview_kind
 from .plots import make_figures
 from .what_if import what_if_data
@@ -70,7 +66,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         policy=content_security_policy(style, script),
         data=script_json(data if report["cases"] else None),
         statistics=data["cases"],
-        pictures=_pictures(report),
+        pictures={name: Markup(p.inline()) for name, p in make_figures(report).items()},
         overview=overview_kind(report),
         sections={id: words for id, words in SECTIONS.items() if _present(report, id)},
         topics=_topics(report),
@@ -86,7 +82,7 @@ def render_page(report: Mapping[str, Any]) -> str:
 
 
 def content_security_policy(style: str, script: str) -> str:
-    """A policy that allows this style, this script and embedded pictures, and nothing else.
+    """A policy that allows this style and this script, and nothing else.
 
     Args:
       style: content of the style element, to the letter.
@@ -97,7 +93,7 @@ def content_security_policy(style: str, script: str) -> str:
     """
     return (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
+        "base-uri 'none'; form-action 'none'"
     )
 
 
@@ -189,28 +185,3 @@ def _quiet_grid(report: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], list
         (channel, [found.get((channel["name"], rule)) for rule in rules])
         for channel in report["channels"]
     ]
-
-
-def _pictures(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Light and dark data URIs, pixel sizes and alternative texts by name of the figure."""
-    light, dark = (make_figures(report, dark=dark) for dark in (False, True))
-    texts = alternative_texts(report)
-    pictures = {}
-    for name, figure in light.items():
-        width, height = (round(float(inches) * 100) for inches in figure.get_size_inches())
-        pictures[name] = {
-            "light": _data_uri(figure),
-            "dark": _data_uri(dark[name]),
-            "width": width,
-            "height": height,
-            "alt": texts[name],
-        }
-    return pictures
-
-
-def _data_uri(figure: Figure) -> str:
-    content = io.BytesIO()
-    # Ids and date of the file would differ from call to call.
-    with matplotlib.rc_context({"svg.hashsalt": "rvpo", "svg.fonttype": "path"}):
-        figure.savefig(content, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(content.getvalue()).decode()}"
