@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..basics.residue import POSITIVE
+from ..basics.threads import map_ahead
 from .formulas import Groups
 from .judge import failure_gaps, judge_groups
 from .read import RewardLog
@@ -179,14 +180,18 @@ def _judge(
     agreement = {
         name: np.zeros((num_channels, num_channels)) for name in ("opposite", "both", "products")
     }
-    for index, groups in _blocks(log.group, num_channels):
+
+    def judge(block: tuple[np.ndarray, np.ndarray]) -> tuple:
+        index, groups = block
         inside = index >= 0
         at = _as_slice(index[inside])
         if isinstance(at, slice) and inside.all():
             rewards = log.rewards[at].reshape(*index.shape, num_channels)
         else:
             rewards = np.where(inside[..., None], log.rewards[index], np.nan)
-        block = judge_groups(rewards, pass_at, aggregates, risk_coef)
+        return inside, at, groups, judge_groups(rewards, pass_at, aggregates, risk_coef)
+
+    for inside, at, groups, block in map_ahead(judge, _blocks(log.group, num_channels)):
         for name, values in rows.items():
             values[at] = block[name][inside]
         status[groups] = block["status"]

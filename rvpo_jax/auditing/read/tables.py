@@ -11,6 +11,7 @@ import pyarrow.parquet
 
 from ...basics.checksums import CHECKSUM_KEY, header_checksum
 from ...basics.rollout_format import METADATA_KEY
+from ...basics.threads import read_ahead
 from .log import Tally, shown
 from .parts import CHUNK_ROWS, NESTED, Chunk, Kind, Row
 from .values import is_number_type, is_text_type, to_list
@@ -54,7 +55,7 @@ class ParquetPart:
     def chunks(self, wants: Callable[[str, Kind], bool], tally: Tally) -> Iterator[Chunk]:
         """All rows up to damage."""
         columns = top_columns(self._schema, [n for n, k in self.fields().items() if wants(n, k)])
-        yield from until_damage(self._batches(columns), self.name, tally)
+        yield from until_damage(read_ahead(self._batches(columns)), self.name, tally)
 
     def _batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         num_rows = 0
