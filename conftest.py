@@ -18,6 +18,9 @@ FAST_COMPILE = ["--xla_backend_optimization_level=0"]
 if jaxlib.__version__.startswith("0.10."):
     FAST_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(FAST_COMPILE))
+# Threads of XLA: a collective of a simulated device holds one while it waits for the others, and
+# where each core has one, those of a mesh with several axes wait for each other forever.
+os.environ.setdefault("NPROC", "64")
 
 # Tests run on the CPU unless JAX_PLATFORMS says otherwise (the `tpu` marker needs that).
 if "JAX_PLATFORMS" not in os.environ:

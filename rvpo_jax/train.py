@@ -62,14 +62,14 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
         with Checkpoints(workdir / "checkpoints", keep=keep, save_every=every) as checkpoints:
             state, meta = start_or_resume(run, workdir, checkpoints, stream)
             first, key = int(state.step), parallel.on_no_device(state.key)
-            state = parallel.replicate(state, run.policy.devices)
+            state = run.policy.layout.place(state)
             for line in opening_lines(run, state, first):
                 console.print(line, markup=False, highlight=False)
             reference = _reference(run)
             with Recorder(run, workdir, console, first) as record:
                 for step in range(first, config.steps):
                     if step == 0 or (config.eval.every and step % config.eval.every == 0):
-                        record.evaluation(step, policy_params(state))
+                        record.evaluation(step, run.policy.sampling_params(state))
                     laps = Laps()
                     sampled = _sample_and_score(run, state, next(stream), key, step, laps)
                     batch = _with_reference(run, shorten(sampled.batch), reference, state.frozen)
@@ -84,7 +84,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                         checkpoints.wait()
                         raise stopped(step + 1, config.steps)
                 checkpoints.wait()
-                record.evaluation(int(state.step), policy_params(state))
+                record.evaluation(int(state.step), run.policy.sampling_params(state))
         record.finish()
         if config.log.audit:
             _audit(workdir, console)
@@ -103,7 +103,7 @@ def _sample_and_score(
     task = run.task
     sample = run.policy.sampler(run.config.rollout.group_size)
     inputs = (*task.encode_batch(examples), prompt_keys(key, step, len(examples)))
-    rollout = jax.device_get(sample(policy_params(state), *inputs))
+    rollout = jax.device_get(sample(run.policy.sampling_params(state), *inputs))
     laps.lap("rollout")
     texts = task.decode_batch(rollout)
     scores = task.score(texts, examples)
@@ -156,7 +156,7 @@ def _reference(run: Run) -> Any:
     """What was trained at step 0, on all devices, where a term of the loss compares with them."""
     if not needs_reference(run.config.loss):
         return None
-    return parallel.replicate(run.initial_params(), run.policy.devices)
+    return run.policy.layout.place(run.initial_params())
 
 
 def _with_reference(run: Run, batch: Batch, reference: Any, frozen: Any) -> Batch:
@@ -164,15 +164,3 @@ def _with_reference(run: Run, batch: Batch, reference: Any, frozen: Any) -> Batc
         return batch
     params = join(reference, frozen)  # of adapters there is a second copy, of what they adapt none
     return dataclasses.replace(batch, ref_logprobs=run.policy.reference_logprobs(params, batch))
-
-
-def policy_params(state: TrainState) -> Any:
-    """The parameters as the model takes them: those that are trained and those that are not.
-
-    Args:
-      state: of the run.
-
-    Returns:
-      One tree; no array is copied.
-    """
-    return join(state.params, state.frozen)

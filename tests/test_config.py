@@ -151,7 +151,7 @@ BAD_VALUES = [
     (LogConfig, "rollouts", "all", "log.rollouts must be one of texts, rewards, none"),
     (LogConfig, "rollouts", "none", "log.audit reads the files that log.rollouts none"),
     (LogConfig, "sinks", ("mlflow",), "log.sinks must be one of tensorboard, wandb"),
-    (ParallelConfig, "impl", "xmap", "parallel.impl must be one of pmap, shard_map, jit"),
+    (ParallelConfig, "impl", "xmap", "parallel.impl must be one of pmap, mesh, jit"),
     (ParallelConfig, "num_devices", 0, "parallel.num_devices must be > 0, got 0"),
     (Config, "steps", 0, "steps must be > 0, got 0"),
     (Config, "seed", -1, "seed must lie in [0, 2**32), got -1"),

@@ -26,10 +26,10 @@ from rvpo_jax.method.frozen import join
 from rvpo_jax.method.sampling import make_sampler, prompt_keys
 from rvpo_jax.models import build_model
 from rvpo_jax.models.lora import A, B, merge
-from rvpo_jax.run import parallel
 from rvpo_jax.run.metrics import read_metrics
 from rvpo_jax.train import train
 from tests.test_pretrained import make_folder, run_config, write_rows
+from tests.toys import LAYOUTS, layout_of
 
 RANK, ALPHA = 3, 6.0
 CONFIG = ModelConfig(lora_rank=RANK, lora_alpha=ALPHA, lora_targets=("q_proj", "down_proj"))
@@ -131,20 +131,19 @@ def test_gradients_are_those_of_the_chain_rule():
         np.testing.assert_allclose(got["layers"][target][B], of_b, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("impl", ["pmap", "shard_map"])
-def test_a_step_moves_the_adapters_alone_on_one_device_as_on_eight(impl):
+@pytest.mark.parametrize("shape", LAYOUTS)
+def test_a_step_moves_the_adapters_alone_on_one_device_as_on_eight(shape):
     model, frozen, adapters = made()
 
-    def moved(num_devices, impl):
+    def moved(layout):
         step = make_train_step(
             lambda params, batch: model.logprobs(params, batch, 1.0, None), "rvpo", optax.sgd(0.1)
         )
-        devices = parallel.local_devices(num_devices)
         state = init_state(adapters, optax.sgd(0.1), jax.random.key(0), frozen=frozen)
-        state = parallel.replicate(jax.tree.map(jnp.copy, state), devices)
-        return parallel.data_parallel(step, devices, impl)(state, batch())[0]
+        state = layout.place(jax.tree.map(jnp.copy, state))
+        return layout.step(step)(state, batch())[0]
 
-    one, eight = moved(1, "jit"), moved(8, impl)
+    one, eight = moved(layout_of(None, 1)), moved(layout_of(shape))
     jax.tree.map(np.testing.assert_array_equal, one.frozen, frozen)
     jax.tree.map(np.testing.assert_array_equal, eight.frozen, frozen)
     jax.tree.map(

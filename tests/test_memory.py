@@ -10,7 +10,7 @@ from rich.console import Console
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Config, EvalConfig, LogConfig, ParallelConfig, RolloutConfig
 from rvpo_jax.method.sampling import prompt_keys
-from rvpo_jax.run import memory, parallel
+from rvpo_jax.run import memory
 from rvpo_jax.run.setup import build_run
 from rvpo_jax.run.shorten import shorten
 from rvpo_jax.train import make_batch, train
@@ -27,7 +27,7 @@ TINY = Config(
 @pytest.fixture(scope="module")
 def started(tmp_path_factory):
     run = build_run(TINY, tmp_path_factory.mktemp("run"))
-    return run, parallel.replicate(run.initial_state(), run.policy.devices)
+    return run, run.policy.layout.place(run.initial_state())
 
 
 def test_the_line_names_every_part_and_they_add_up(started):

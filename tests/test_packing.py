@@ -19,7 +19,7 @@ from rvpo_jax.method.microbatches import (
 from rvpo_jax.method.packing import ROW, num_rows, pack_rows
 from rvpo_jax.models import build_model
 from rvpo_jax.run.policy import Policy
-from tests.toys import ragged_batch
+from tests.toys import layout_of, ragged_batch
 
 LENGTHS = np.array([[5, 70, 1], [1, 1, 1], [33, 32, 64], [0, 0, 0]])
 
@@ -132,13 +132,13 @@ def tiny_config(**loss):
 
 def test_a_microbatch_that_does_not_hold_a_group_is_refused_with_the_number_that_does():
     model = build_model(ModelConfig(), 300)
-    Policy(model, ByteTokenizer(), tiny_config(microbatch_tokens=160))
+    Policy(model, layout_of(None, 1), ByteTokenizer(), tiny_config(microbatch_tokens=160))
     with pytest.raises(Refusal, match=r"(?s)= 159 must hold one group.*Give 160 or more"):
-        Policy(model, ByteTokenizer(), tiny_config(microbatch_tokens=159))
+        Policy(model, layout_of(None, 1), ByteTokenizer(), tiny_config(microbatch_tokens=159))
 
 
 def test_a_model_that_does_not_pack_is_refused():
     model = build_model(ModelConfig(), 300)._replace(logprobs=None)
-    Policy(model, ByteTokenizer(), tiny_config())
+    Policy(model, layout_of(None, 1), ByteTokenizer(), tiny_config())
     with pytest.raises(Refusal, match="packs completions, which model tiny does not"):
-        Policy(model, ByteTokenizer(), tiny_config(microbatch_tokens=160))
+        Policy(model, layout_of(None, 1), ByteTokenizer(), tiny_config(microbatch_tokens=160))

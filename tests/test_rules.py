@@ -15,7 +15,6 @@ from rvpo_jax.config import LossConfig
 from rvpo_jax.method.aggregators import METHODS
 from rvpo_jax.method.rules import Rule, RuleOutput
 from rvpo_jax.method.step import init_state, make_train_step
-from rvpo_jax.run import parallel
 from tests.published_rules import (
     dara_asym,
     dara_sym,
@@ -25,7 +24,7 @@ from tests.published_rules import (
     sa_mrpo,
     saw,
 )
-from tests.toys import bigram_logprobs, bigram_params, ragged_batch
+from tests.toys import LAYOUTS, bigram_logprobs, bigram_params, layout_of, ragged_batch
 
 # The batch of DARA's public unit test: two groups of four; the second channel is dead in group 2.
 REWARDS = np.array(
@@ -134,9 +133,9 @@ def test_tokens_of_dropped_completions_stay_in_the_denominator_unless_it_asks_fo
 RULES = {"DARA-Sym": dara_sym, "SAW": saw, "GD2PO": gd2po, "Lagrangian": lagrangian(0.5, 0.9)}
 
 
-@pytest.mark.parametrize("impl", ["pmap", "shard_map"])
+@pytest.mark.parametrize("shape", LAYOUTS)
 @pytest.mark.parametrize("name", RULES)
-def test_a_rule_that_looks_at_the_batch_is_the_same_on_one_device_and_on_eight(impl, name):
+def test_a_rule_that_looks_at_the_batch_is_the_same_on_one_device_and_on_eight(shape, name):
     batch = ragged_batch(num_channels=2)
     # Devices differ in level and in what is live: local statistics would show.
     scale = jnp.arange(16.0).reshape(16, 1, 1) * jnp.array([1.0, 0.1]).reshape(1, 1, 2)
@@ -146,10 +145,8 @@ def test_a_rule_that_looks_at_the_batch_is_the_same_on_one_device_and_on_eight(i
     step = make_train_step(bigram_logprobs, config, SGD)
     state = init_state(bigram_params(), SGD, jax.random.key(0), rule=config, num_channels=2)
     one, judged, metrics = jax.jit(step)(state, batch)
-    devices = parallel.local_devices()
-    assert len(devices) == 8
-    on_eight = parallel.data_parallel(step, devices, impl)
-    eight, judged_8, metrics_8 = on_eight(parallel.replicate(state, devices), batch)
+    layout = layout_of(shape)
+    eight, judged_8, metrics_8 = layout.step(step)(layout.place(state), batch)
     chex.assert_trees_all_close(eight.params, one.params, rtol=1e-4, atol=1e-6)
     chex.assert_trees_all_close(eight.rule_state, one.rule_state, rtol=1e-6)
     chex.assert_trees_all_close(judged_8, judged, atol=1e-5)
@@ -169,9 +166,8 @@ def test_the_step_judges_once_and_returns_the_whole_batch(monkeypatch):
     loss = LossConfig(num_minibatches=2, num_epochs=3, microbatch_size=1)
     step = make_train_step(bigram_logprobs, AdvantageConfig(), SGD, loss=loss)
     state = init_state(bigram_params(), SGD, jax.random.key(0))
-    devices = parallel.local_devices(4)
-    mapped = parallel.data_parallel(step, devices)
-    _, judged, _ = mapped(parallel.replicate(state, devices), ragged_batch())
+    layout = layout_of(None, 4)
+    _, judged, _ = layout.step(step)(layout.place(state), ragged_batch())
     assert len(calls) == 1
     expected = compute_advantages(ragged_batch().rewards, ragged_batch().where)
     chex.assert_trees_all_close(judged, expected, atol=1e-6)

@@ -12,7 +12,7 @@ from rvpo_jax.method import losses
 from rvpo_jax.method.sampling import draw, filter_logits, make_sampler, prompt_keys
 from rvpo_jax.models.presets import architecture
 from rvpo_jax.models.transformer import Transformer, init_params
-from rvpo_jax.run import parallel
+from tests.toys import LAYOUTS, layout_of
 
 EOS, PAD = 1, 0
 MODEL = Transformer(architecture("tiny", 12))
@@ -149,13 +149,14 @@ def test_completions_do_not_depend_on_padding_or_on_the_rest_of_the_batch():
     np.testing.assert_array_equal(alone, expected[2:3])
 
 
-@pytest.mark.parametrize("impl", ["pmap", "shard_map"])
-def test_eight_devices_sample_what_one_samples(impl):
+@pytest.mark.parametrize("shape", LAYOUTS)
+def test_eight_devices_sample_what_one_samples(shape):
     tokens, mask = prompts(8)
     keys = prompt_keys(jax.random.key(1), 0, 8)
     expected = jax.jit(sampler())(PARAMS, tokens, mask, keys)
-    mapped = parallel.map_prompts(sampler(), parallel.local_devices(), impl)
-    actual = mapped(PARAMS, tokens, mask, keys)
+    layout = layout_of(shape)
+    params = layout.for_sampling(layout.place(PARAMS))
+    actual = layout.map_prompts(sampler())(params, tokens, mask, keys)
     np.testing.assert_array_equal(actual.completions, expected.completions)
     np.testing.assert_allclose(actual.logprobs, expected.logprobs, atol=1e-5)
 

@@ -15,9 +15,8 @@ from rvpo_jax.method.advantages import compute_advantages
 from rvpo_jax.method.aggregators import mean_aggregate
 from rvpo_jax.method.schedules import make_risk_schedule
 from rvpo_jax.method.step import init_state, make_train_step
-from rvpo_jax.run import parallel
 from rvpo_jax.run.shorten import shorten
-from tests.toys import bigram_logprobs, bigram_params, ragged_batch
+from tests.toys import LAYOUTS, bigram_logprobs, bigram_params, layout_of, ragged_batch
 
 SGD = optax.sgd(0.5)
 
@@ -30,7 +29,7 @@ def run(batch, *, loss=LossConfig(), advantage=AdvantageConfig(), optimizer=SGD,
     return state, metrics
 
 
-@pytest.mark.parametrize("impl", ["pmap", "shard_map"])
+@pytest.mark.parametrize("shape", LAYOUTS)
 @pytest.mark.parametrize(
     ("loss", "advantage"),
     [
@@ -52,15 +51,15 @@ def run(batch, *, loss=LossConfig(), advantage=AdvantageConfig(), optimizer=SGD,
         ),
     ],
 )
-def test_one_step_is_the_same_on_one_device_and_on_eight(impl, loss, advantage):
+def test_one_step_is_the_same_on_one_device_and_on_eight(shape, loss, advantage):
     batch = ragged_batch()
     expected_state, expected_metrics = run(batch, loss=loss, advantage=advantage)
+    layout = layout_of(shape)
+    size = layout.microbatch_size(loss.microbatch_size)
+    loss = dataclasses.replace(loss, microbatch_size=size)
     step = make_train_step(bigram_logprobs, advantage, SGD, loss=loss)
-    devices = parallel.local_devices()
-    assert len(devices) == 8
     state = init_state(bigram_params(), SGD, jax.random.key(0))
-    on_eight = parallel.data_parallel(step, devices, impl)
-    actual_state, _, metrics = on_eight(parallel.replicate(state, devices), batch)
+    actual_state, _, metrics = layout.step(step)(layout.place(state), batch)
     chex.assert_trees_all_close(actual_state.params, expected_state.params, rtol=1e-4, atol=1e-6)
     for values in (metrics, expected_metrics):
         del values["perf/update_useful_frac"]  # how well rows are filled depends on the devices

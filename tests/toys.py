@@ -1,12 +1,14 @@
 """Small policies and batches for the tests of the step."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rvpo_jax.method import losses
+from rvpo_jax.run import parallel
 from rvpo_jax.types import Batch
 
 VOCAB = 7
@@ -48,3 +50,14 @@ def ragged_batch(num_prompts=16, group_size=4, max_tokens=9, num_channels=3, see
     old, _ = bigram_logprobs(bigram_params(), batch)
     noise = jnp.asarray(rng.normal(size=shape) * 0.15, jnp.float32)
     return dataclasses.replace(batch, old_logprobs=jnp.where(mask, old + noise, 0.0))
+
+
+# Devices along data, fsdp and tensor; None: pmap on eight. One axis at a time: XLA on a CPU lets
+# collectives of several axes wait for each other in different orders, forever when it is busy.
+LAYOUTS = [None, (8, 1, 1), (1, 8, 1), (1, 1, 2)]
+
+
+def layout_of(shape, num_devices=8):
+    """How a run lies on simulated devices."""
+    devices = parallel.local_devices(num_devices if shape is None else math.prod(shape))
+    return parallel.Replicated(devices) if shape is None else parallel.Sharded(devices, shape)

@@ -50,10 +50,9 @@ from rvpo_jax.config import Config, LossConfig, ModelConfig, ParallelConfig, Rol
 from rvpo_jax.data.tokenizer import ByteTokenizer
 from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.models.presets import Architecture, architecture
-from rvpo_jax.run import parallel
 from rvpo_jax.run.memory import memory_line
 from rvpo_jax.run.setup import Run, build_run
-from rvpo_jax.train import make_batch, policy_params
+from rvpo_jax.train import make_batch
 from rvpo_jax.types import Batch, Rollout
 
 OUT = Path("runs/benchmarks/gpu.json")
@@ -153,10 +152,10 @@ def _measure(size: Size, work: Work) -> dict[str, Any]:
     prompts = np.random.default_rng(0).integers(2, 258, (work.num_prompts, work.prompt_tokens))
     inputs = (prompts.astype(np.int32), np.ones(prompts.shape, bool))
     keys = prompt_keys(jax.random.key(0), 0, work.num_prompts)
-    state = parallel.replicate(run.initial_state(), run.policy.devices)
+    state = run.policy.layout.place(run.initial_state())
     said = memory_line(run, state)
     sample = run.policy.sampler(work.group_size)
-    calls = {"rollout": lambda: sample(policy_params(state), *inputs, keys)}
+    calls = {"rollout": lambda: sample(run.policy.sampling_params(state), *inputs, keys)}
     times = time_calls(calls, work.repeats)
     rollout_peak = _peak_memory()
     rollout = jax.device_get(calls["rollout"]())

@@ -19,7 +19,6 @@ from rvpo_jax import AdvantageConfig, Config, compute_advantages
 from rvpo_jax.method.aggregators import mean_aggregate, softmin_aggregate
 from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.method.step import make_train_step
-from rvpo_jax.run import parallel
 from rvpo_jax.run.setup import build_run
 from rvpo_jax.train import make_batch
 
@@ -58,7 +57,7 @@ def step_calls(
     with TemporaryDirectory() as folder:
         run = build_run(config, Path(folder))
     task, policy, optimizer = run.task, run.policy, run.optimizer
-    state = parallel.replicate(run.initial_state(), policy.devices)
+    state = policy.layout.place(run.initial_state())
     examples = [task.train[index] for index in range(config.rollout.num_prompts)]
     prompts = task.encode_batch(examples)
     keys = prompt_keys(jax.random.key(0), 0, len(examples))
@@ -72,7 +71,7 @@ def step_calls(
         step = make_train_step(
             policy.logprobs, AdvantageConfig(method=method), optimizer, loss=config.loss
         )
-        return parallel.data_parallel(step, policy.devices, config.parallel.impl)
+        return policy.layout.step(step)
 
     updates = {f"update, {method}": step_with(method) for method in methods}
     parts = {
@@ -81,7 +80,7 @@ def step_calls(
         "score six rewards": lambda: task.score(texts, examples),
     }
     for name, update in updates.items():
-        own = parallel.replicate(run.initial_state(), policy.devices)
+        own = policy.layout.place(run.initial_state())
         parts[name] = going_on(update, own, batch)
     advantages = jax.jit(lambda rewards, where: compute_advantages(rewards, where))
     softmin = jax.jit(lambda scores: softmin_aggregate(scores, risk_coef=1.0))

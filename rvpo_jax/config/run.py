@@ -184,8 +184,10 @@ class LogConfig(Checked, section="log"):
 class ParallelConfig(Checked, section="parallel"):
     """How the step runs on several devices."""
 
-    impl: Literal["pmap", "shard_map", "jit"] = "pmap"
-    """pmap or shard_map over all local devices; jit: one device."""
+    impl: Literal["pmap", "mesh", "jit"] = "pmap"
+    """pmap: every device has all parameters; mesh: they are split as well; jit: one device."""
+    mesh: str | None = None
+    """Of impl mesh, such as data=2,fsdp=4,tensor=1; None: one that suits model and devices."""
     num_devices: Annotated[int | None, Positive] = None
     """Local devices to use; None: all of them. rvpo train takes a CPU for two where the model is a
     small preset."""

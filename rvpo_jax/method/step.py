@@ -83,7 +83,7 @@ def make_train_step(
     The rewards of all devices are gathered (kilobytes) and judged once, as one batch: a rule may
     look at whatever it wants of it, on any number of devices. Then minibatch and epoch updates run
     under ``lax.scan``, each adding up the gradients of its microbatches. With ``axis_name`` set,
-    the step must run inside pmap or shard_map over that axis, ``batch`` is this device's share, and
+    the step must run inside pmap over that axis, ``batch`` is this device's share, and
     the update equals that of the whole batch.
 
     Minibatch i of n holds every n-th prompt from the i-th on: the same prompts on any number of

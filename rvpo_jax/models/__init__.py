@@ -2,17 +2,19 @@
 
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import ModelConfig
-from rvpo_jax.models.model import Model
+from rvpo_jax.models.model import Model, Placement
 
-__all__ = ["Model", "build_model"]
+__all__ = ["Model", "Placement", "build_model"]
 
 
-def build_model(config: ModelConfig, vocab_size: int) -> Model:
+def build_model(config: ModelConfig, vocab_size: int, placement: Placement | None = None) -> Model:
     """The model of a config.
 
     Args:
       config: ``config.preset`` is a name of ours, or a function ``vocab_size -> Model``.
       vocab_size: size of the tokenizer's vocabulary.
+      placement: where its arrays lie on a mesh; None: on one device. A preset function of the
+        user's has its own ways.
 
     Returns:
       The model.
@@ -29,4 +31,4 @@ def build_model(config: ModelConfig, vocab_size: int) -> Model:
         return config.preset(vocab_size)
     from rvpo_jax.models.from_config import transformer_model
 
-    return transformer_model(config, vocab_size)
+    return transformer_model(config, vocab_size, placement)

@@ -13,19 +13,22 @@ from rvpo_jax.method.vocabulary import vocabulary_logprobs
 from rvpo_jax.models import lora
 from rvpo_jax.models.hf import load_weights
 from rvpo_jax.models.hf_config import read_architecture
-from rvpo_jax.models.model import Model
+from rvpo_jax.models.model import Model, Placement
 from rvpo_jax.models.params_io import STARTS, load_params
 from rvpo_jax.models.presets import Architecture, architecture, check_vocabulary
 from rvpo_jax.models.transformer import ATTENTION, Transformer, init_params
 from rvpo_jax.types import Batch
 
 
-def transformer_model(config: ModelConfig, vocab_size: int) -> Model:
+def transformer_model(
+    config: ModelConfig, vocab_size: int, placement: Placement | None = None
+) -> Model:
     """The decoder of a preset or of a Hugging Face folder, behind the seam.
 
     Args:
       config: preset or path, type of the matrix products, rematerialisation, adapters.
       vocab_size: size of the tokenizer's vocabulary.
+      placement: see ``build_model``.
 
     Returns:
       The model; ``load`` takes a key of ``params_io.STARTS`` or a path.
@@ -35,7 +38,7 @@ def transformer_model(config: ModelConfig, vocab_size: int) -> Model:
         model does not hold, or adapters without qwix.
     """
     arch, name = _architecture(config, vocab_size)
-    base, dtype = _network(config, arch), jnp.dtype(config.dtype)
+    base, dtype = _network(config, arch, placement), jnp.dtype(config.dtype)
     network = lora.with_adapters(base, config) if config.lora_rank else base
 
     def apply(method: str) -> Any:
@@ -48,6 +51,9 @@ def transformer_model(config: ModelConfig, vocab_size: int) -> Model:
     def logprobs(
         params: Any, batch: Batch, temperature: float, capacity: int | None
     ) -> tuple[jax.Array, jax.Array]:
+        if placement is not None:
+            embedding = placement.table(params["embed"]["embedding"])
+            params = params | {"embed": {"embedding": embedding}}
         tied = arch.tie_embeddings
         table = params["embed"]["embedding"] if tied else params["lm_head"]["kernel"].T
         unembed = functools.partial(vocabulary_logprobs, table=table, temperature=temperature)
@@ -72,7 +78,8 @@ def transformer_model(config: ModelConfig, vocab_size: int) -> Model:
 
     def load(start: Any) -> Any:
         if start not in STARTS and Path(start).is_dir():
-            return load_weights(start, kept_shapes())
+            shapes = kept_shapes()
+            return load_weights(start, shapes if placement is None else placement.shapes(shapes))
         return load_params(STARTS.get(start, start), kept_shapes())
 
     return Model(
@@ -85,6 +92,7 @@ def transformer_model(config: ModelConfig, vocab_size: int) -> Model:
         load=load,
         name=name,
         adapters=adapters if config.lora_rank else None,
+        kv_heads=arch.num_kv_heads,
     )
 
 
@@ -97,7 +105,7 @@ def _architecture(config: ModelConfig, vocab_size: int) -> tuple[Architecture, s
     return arch, Path(config.path).resolve().name
 
 
-def _network(config: ModelConfig, arch: Architecture) -> Transformer:
+def _network(config: ModelConfig, arch: Architecture, placement: Placement | None) -> Transformer:
     kind = config.attention
     return Transformer(
         arch,
@@ -105,6 +113,7 @@ def _network(config: ModelConfig, arch: Architecture) -> Transformer:
         remat=config.remat,
         remat_keeps=config.remat_keeps,
         attention=kind if kind != "auto" else ATTENTION.get(jax.default_backend(), "streams"),
+        constrain=None if placement is None else placement.activations,
     )
 
 

@@ -64,14 +64,14 @@ class Source(NamedTuple):
 
 
 def load_weights(folder: str | Path, shapes: Any) -> Any:
-    """The parameters of a folder on the first local device.
+    """The parameters of a folder, where their shapes say, else on the first local device.
 
     Everything is checked before anything is loaded. Beyond the parameters the host holds a few
     pieces of 64 MB.
 
     Args:
       folder: holds ``model.safetensors``, or several files and their index.
-      shapes: our tree of shapes and types, from ``jax.eval_shape``.
+      shapes: our tree of shapes and types, from ``jax.eval_shape``, perhaps with shardings.
 
     Returns:
       The tree of arrays, of these types whatever the folder's.
@@ -85,7 +85,8 @@ def load_weights(folder: str | Path, shapes: Any) -> Any:
     _check(sources, tensors, folder)
     put = jax.jit(jax.lax.dynamic_update_slice, donate_argnums=0)
     leaves = {
-        path: jnp.zeros(leaf.shape, leaf.dtype) for path, leaf in leaves_by_name(shapes).items()
+        path: jnp.zeros(leaf.shape, leaf.dtype, device=getattr(leaf, "sharding", None))
+        for path, leaf in leaves_by_name(shapes).items()
     }
     for tensor in tensors:
         dtype = leaves[tensor.leaf].dtype

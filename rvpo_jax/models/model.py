@@ -10,6 +10,21 @@ from typing import Any, NamedTuple
 import jax
 
 
+class Placement(NamedTuple):
+    """Where the arrays of a model lie on a mesh.
+
+    Attributes:
+      activations: keeps an array with prompts on its first axis split by prompts.
+      table: an embedding ``[V, D]``, split over D, to one that each data shard has whole: looking
+        up tokens in a split one would gather the tokens of all prompts.
+      shapes: a tree of parameters' shapes to the same with their shardings.
+    """
+
+    activations: Callable[[jax.Array], jax.Array]
+    table: Callable[[jax.Array], jax.Array]
+    shapes: Callable[[Any], Any]
+
+
 class Model(NamedTuple):
     """A policy's network as pure functions. ``models.build_model`` makes ours.
 
@@ -33,6 +48,7 @@ class Model(NamedTuple):
       adapters: typed PRNG key to what is trained beside the parameters of ``init`` and ``load``,
         which then stay as they are; the functions above take both in one tree
         (``method.frozen.join``). None: the parameters are trained.
+      kv_heads: key/value heads, which the tensor shards of a mesh must divide. None: not said.
     """
 
     logits: Callable[..., jax.Array]
@@ -44,3 +60,4 @@ class Model(NamedTuple):
     name: str
     logprobs: Callable[..., tuple[jax.Array, jax.Array]] | None = None
     adapters: Callable[[jax.Array], Any] | None = None
+    kv_heads: int | None = None

@@ -62,6 +62,7 @@ class Block(nn.Module):
     arch: Architecture
     dtype: Any
     attention: str = "streams"
+    constrain: Any = None
 
     def setup(self) -> None:
         arch = self.arch
@@ -115,7 +116,8 @@ class Block(nn.Module):
     def full(self, x: jax.Array, layer: jax.Array, at: Positions) -> tuple[jax.Array, None]:
         """All tokens of prompts and completions on one axis, ``[num_lead, 1, T, D]``."""
         q, own = self._project(x, join(at.prompt, at.completion, x.shape[0]))
-        return self._finish(x, attend_all(q, own, at, self.attention)), None
+        x = self._finish(x, attend_all(q, own, at, self.attention))
+        return x if self.constrain is None else self.constrain(x), None
 
     def decode(self, carry: tuple, scanned: tuple, at: Positions) -> tuple[tuple, None]:
         """One token of every completion, ``[B, G, 1, D]``; the cache is updated in place."""
@@ -140,6 +142,7 @@ class Transformer(nn.Module):
     remat: bool = False
     remat_keeps: str = "nothing"
     attention: str = "streams"
+    constrain: Any = None  # of activations in training, prompts first: where they lie on a mesh
 
     def setup(self) -> None:
         arch = self.arch
@@ -160,7 +163,7 @@ class Transformer(nn.Module):
             in_axes=(0, nn.broadcast),
             length=arch.num_layers,
             methods=["full", "prefill", "decode"],
-        )(arch, self.dtype, self.attention)
+        )(arch, self.dtype, self.attention, self.constrain)
         self.norm = nn.RMSNorm(epsilon=arch.norm_eps, dtype=self.dtype)
         if not arch.tie_embeddings:
             self.lm_head = nn.Dense(arch.vocab_size, use_bias=False, dtype=self.dtype)
@@ -169,6 +172,9 @@ class Transformer(nn.Module):
         x = self.norm(x)
         logits = self.embed.attend(x) if self.arch.tie_embeddings else self.lm_head(x)
         return logits.astype(jnp.float32)
+
+    def _kept(self, x: jax.Array) -> jax.Array:
+        return x if self.constrain is None else self.constrain(x)
 
     def _positions(self, prompt_mask: jax.Array, before: jax.Array) -> Positions:
         """Positions count real tokens only, so that padding on the left changes nothing.
@@ -243,13 +249,13 @@ class Transformer(nn.Module):
         prompt, completion = self._run(prompts, completions, at, num_lead=prompts.shape[0])
         # The prompt's last token predicts the first of the completion.
         last = jnp.broadcast_to(prompt[:, :, -1:], (*completion.shape[:2], 1, prompt.shape[-1]))
-        return jnp.concatenate([last, completion[:, :, :-1]], axis=2)
+        return self._kept(jnp.concatenate([last, completion[:, :, :-1]], axis=2))
 
     def _run(
         self, prompts: jax.Array, tokens: jax.Array, at: Positions, num_lead: int
     ) -> tuple[jax.Array, jax.Array]:
         """Prompts ``[B, P]`` and completions through all layers."""
-        x = self.embed(join(prompts[:, None], tokens, num_lead))
+        x = self._kept(self.embed(join(prompts[:, None], tokens, num_lead)))
         x, _ = self.layers.full(x, jnp.arange(self.arch.num_layers), at)
         return divide(x, at)
 

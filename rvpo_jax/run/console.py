@@ -30,7 +30,7 @@ def opening_lines(run: Run, state: TrainState, first: int) -> Iterator[str]:
     Raises:
       ValueError: where a device has too little memory.
     """
-    task, devices = run.task, run.policy.devices
+    task = run.task
     num_params, num_frozen = map(_size, (state.params, state.frozen))
     trained = f", {num_params:,} of them in adapters" if num_frozen else ""
     dropped = f", {task.num_dropped} dropped as too long" if task.num_dropped else ""
@@ -39,7 +39,7 @@ def opening_lines(run: Run, state: TrainState, first: int) -> Iterator[str]:
         f"{run.config.to_dict()['advantage']['method']} on {len(task.channels)} channels "
         f"({', '.join(task.channel_names)}); policy {run.policy.model.name} with "
         f"{num_params + num_frozen:,} parameters{trained}; "
-        f"{len(devices)} {devices[0].platform} device(s); "
+        f"{run.policy.layout.describe()}; "
         f"{len(task.train)} training and {len(task.held_out)} held-out prompts{dropped}"
     ]
     loss = run.config.loss

@@ -21,6 +21,9 @@ def prepare_cpu_devices(config: Config, workdir: Path) -> None:
       config: of the run.
       workdir: its folder.
     """
+    if config.parallel.impl == "mesh":
+        # XLA's threads: a collective holds one while it waits, and a mesh has many at a time.
+        os.environ.setdefault("NPROC", "64")
     if config.parallel.num_devices is None:
         simulate_cpu_devices(num_cpu_devices(config, workdir, os.cpu_count() or 1))
 

@@ -164,7 +164,7 @@ def sample_prompt(
             f"got {length}.",
             "Shorten it, or train with longer prompts.",
         )
-    num_rows = -(-num // len(policy.devices)) * len(policy.devices)
+    num_rows = -(-num // policy.layout.num_shards) * policy.layout.num_shards
     keys = prompt_keys(jax.random.key(run.config.seed), EVAL_STREAM, num_rows)
     example = {"prompt": prompt}
     rollout = policy.sampler(1, temperature)(params, *task.encode_batch([example] * num_rows), keys)

@@ -39,9 +39,9 @@ def memory_line(run: Run, state: TrainState) -> str:
       ValueError: naming the parts and the levers, where a device has less.
     """
     parts = _parts(run, state)
-    limit = device_memory(run.policy.devices[0])
-    if run.policy.devices[0].platform == "cpu" and limit is not None:
-        limit //= len(run.policy.devices)  # simulated devices share one machine
+    limit = device_memory(run.policy.layout.devices[0])
+    if run.policy.layout.devices[0].platform == "cpu" and limit is not None:
+        limit //= len(run.policy.layout.devices)  # simulated devices share one machine
     total = sum(parts.values())
     listed = ", ".join(f"{name} {_size(value)}" for name, value in parts.items())
     if limit is not None and total > limit:
@@ -55,7 +55,7 @@ def memory_line(run: Run, state: TrainState) -> str:
 
 def _parts(run: Run, state: TrainState) -> dict[str, int]:
     """Bytes by what needs them, on one device."""
-    rollout, devices = run.config.rollout, len(run.policy.devices)
+    rollout, devices = run.config.rollout, len(run.policy.layout.devices)
     parts = {"parameters": _bytes(state.params), "optimizer": _bytes(state.opt_state)}
     if frozen := _bytes(state.frozen):
         parts = {"frozen parameters": frozen, "adapters": parts.pop("parameters"), **parts}

@@ -14,12 +14,13 @@ from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Config, RolloutConfig
 from rvpo_jax.data.tokenizer import Tokenizer
 from rvpo_jax.method import losses
+from rvpo_jax.method.frozen import join
 from rvpo_jax.method.microbatches import num_microbatches
 from rvpo_jax.method.packing import ROW
 from rvpo_jax.method.sampling import make_sampler
 from rvpo_jax.models import Model
 from rvpo_jax.run import parallel
-from rvpo_jax.types import Batch, Rollout
+from rvpo_jax.types import Batch, Rollout, TrainState
 
 Sampler = Callable[..., Rollout]
 
@@ -29,25 +30,23 @@ class Policy:
 
     Args:
       model: the network.
+      layout: how it lies on the devices.
       tokenizer: gives the ids of padding and ends.
-      config: of the run; how to sample, and on which devices.
+      config: of the run; how to sample.
 
     Raises:
       ValueError: if the prompts of a step do not split evenly.
     """
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, config: Config) -> None:
-        self.model = model
-        self.devices = parallel.local_devices(config.parallel.num_devices)
+    def __init__(
+        self, model: Model, layout: parallel.Layout, tokenizer: Tokenizer, config: Config
+    ) -> None:
+        self.model, self.layout = model, layout
         self._tokenizer = tokenizer
         self._rollout = config.rollout
-        self._impl = config.parallel.impl
         self._samplers: dict[tuple[int, float | None], Sampler] = {}
         loss = config.loss
-        parallel.check_divisible(
-            config.rollout.num_prompts, len(self.devices), loss.num_minibatches
-        )
-        per_device = config.rollout.num_prompts // len(self.devices)
+        per_device = config.rollout.num_prompts // layout.num_shards
         self._microbatch_tokens = loss.microbatch_tokens
         if loss.microbatch_tokens is None:
             num_microbatches(per_device // loss.num_minibatches, loss.microbatch_size)
@@ -64,6 +63,7 @@ class Policy:
 
     def microbatch_logprobs(self, params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """``logprobs`` of a microbatch of the step, packed where the loss counts tokens."""
+        params = self.layout.constrain_params(params)
         if self._microbatch_tokens is None or self.model.logprobs is None:
             return self.logprobs(params, batch)
         capacity = self._microbatch_tokens // ROW
@@ -72,9 +72,11 @@ class Policy:
     @functools.cached_property
     def reference_logprobs(self) -> Callable[[Any, Batch], jax.Array]:
         """``(params, batch) -> [B, G, C]`` over all devices, for the KL term."""
-        return parallel.map_prompts(
-            lambda params, batch: self.logprobs(params, batch)[0], self.devices, self._impl
-        )
+        return self.layout.map_batch(lambda params, batch: self.logprobs(params, batch)[0])
+
+    def sampling_params(self, state: TrainState) -> Any:
+        """The parameters of a state, trained and frozen in one tree, as the samplers take them."""
+        return self.layout.for_sampling(join(state.params, state.frozen))
 
     def sampler(self, group_size: int, temperature: float | None = None) -> Sampler:
         """The sampling function over all devices; the same one, compiled once, when asked again.
@@ -84,8 +86,8 @@ class Policy:
           temperature: other than that of the config.
 
         Returns:
-          ``(params, prompts, prompt_mask, keys, wanted=None) -> Rollout``; ``wanted``, ``[B, G]``
-          bool, leaves completions out.
+          ``(params, prompts, prompt_mask, keys, wanted=None) -> Rollout``; ``params`` as
+          ``sampling_params`` returns them; ``wanted``, ``[B, G]`` bool, leaves completions out.
         """
         if (group_size, temperature) not in self._samplers:
             rollout = self._rollout
@@ -100,7 +102,7 @@ class Policy:
                 top_p=rollout.top_p,
                 num_slots=self.num_slots(group_size),
             )
-            mapped = parallel.map_prompts(sample, self.devices, self._impl)
+            mapped = self.layout.map_prompts(sample)
 
             def run(
                 params: Any, prompts: Any, prompt_mask: Any, keys: Any, wanted: Any = None
@@ -120,9 +122,9 @@ class Policy:
         Returns:
           How many.
         """
-        if self._rollout.num_slots is not None or self.devices[0].platform != "cpu":
+        if self._rollout.num_slots is not None or self.layout.devices[0].platform != "cpu":
             return self._rollout.num_slots
-        num = self._rollout.num_prompts // len(self.devices) * group_size
+        num = self._rollout.num_prompts // self.layout.num_shards * group_size
         return max(num // 16, 32)
 
 

@@ -105,7 +105,7 @@ class Recorder(contextlib.ExitStack):
                 self._workdir,
                 sinks=config.log.sinks,
                 resume_step=self._first or None,
-                header=run_header(config, self._run.policy.devices),
+                header=run_header(config, self._run.policy.layout.devices),
             )
         )
         self._show = self.enter_context(progress(config, self._console, self._first))

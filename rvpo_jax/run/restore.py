@@ -13,9 +13,9 @@ from rvpo_jax.config import Config
 from rvpo_jax.data import PromptStream
 from rvpo_jax.method.frozen import join
 from rvpo_jax.models import Model
-from rvpo_jax.run import parallel
 from rvpo_jax.run.checkpoint import Checkpoints
 from rvpo_jax.run.metrics import read_rows
+from rvpo_jax.run.parallel import Layout
 from rvpo_jax.run.resume import log_history, missing_records
 from rvpo_jax.run.setup import Run, Task, build_run
 from rvpo_jax.run.start import fingerprint, frozen_as_before
@@ -40,7 +40,7 @@ def start_or_resume(
       stream: prompts of the run.
 
     Returns:
-      The state, on one device, and the meta of the checkpoints to come.
+      The state and the meta of the checkpoints to come.
 
     Raises:
       ValueError: if the checkpoint belongs to another config or to other rows.
@@ -60,7 +60,7 @@ def start_or_resume(
         found = restored.meta
         check_same_config(found["config"], config, workdir)
         _check_same_data(found, run.task, config)
-        frozen = frozen_as_before(config, run.policy.model, found)
+        frozen = frozen_as_before(config, run.policy.model, run.policy.layout, found)
         state = dataclasses.replace(restored.state, frozen=frozen)
     history = log_history(found, config, int(state.step))
     for sentence in missing_records(workdir, history, int(state.step)):
@@ -91,31 +91,35 @@ def restore_run(config: Config, workdir: Path) -> tuple[Run, Any, int]:
       workdir: its folder; nothing in it is changed.
 
     Returns:
-      The run, its parameters on its devices, and their step.
+      The run, its parameters as its samplers take them, and their step.
 
     Raises:
       ValueError: if there is no checkpoint yet.
     """
     run = build_run(config, workdir)
-    params, step = newest_params(run.policy.model, config, workdir)
-    return run, parallel.replicate(join(*params), run.policy.devices), step
+    layout = run.policy.layout
+    params, step = newest_params(run.policy.model, layout, config, workdir)
+    return run, layout.for_sampling(layout.place(join(*params))), step
 
 
-def newest_params(model: Model, config: Config, workdir: Path) -> tuple[tuple[Any, Any], int]:
+def newest_params(
+    model: Model, layout: Layout, config: Config, workdir: Path
+) -> tuple[tuple[Any, Any], int]:
     """The parameters of a run's newest checkpoint.
 
     Args:
       model: the network of the run.
+      layout: where the parameters go.
       config: of the run.
       workdir: its folder; nothing in it is changed.
 
     Returns:
-      What was trained and what is frozen beside it, on one device; and their step.
+      What was trained and what is frozen beside it; and their step.
 
     Raises:
       ValueError: if there is no checkpoint yet, or the frozen parameters have changed.
     """
-    shapes = jax.eval_shape(model.adapters or model.init, jax.random.key(0))
+    shapes = layout.shapes(jax.eval_shape(model.adapters or model.init, jax.random.key(0)))
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         restored = checkpoints.restore_params(shapes)
     if restored is None:
@@ -124,4 +128,4 @@ def newest_params(model: Model, config: Config, workdir: Path) -> tuple[tuple[An
             f"The first is saved after {config.checkpoint.every} steps.",
         )
     params, meta, step = restored
-    return (params, frozen_as_before(config, model, meta)), step
+    return (params, frozen_as_before(config, model, layout, meta)), step

@@ -202,19 +202,22 @@ class Run:
             LOG.warning(sentence)
 
     def initial_params(self) -> Any:
-        """What is trained, at step 0, on one device; the same for the same config."""
-        return start.initial_params(self.config, self.policy.model)
+        """What is trained, at step 0, on the devices; the same for the same config."""
+        return start.initial_params(self.config, self.policy.model, self.policy.layout)
 
     def initial_state(self) -> TrainState:
-        """The state at step 0, on one device."""
-        frozen = start.frozen_params(self.config, self.policy.model)
-        return dataclasses.replace(self._state(self.initial_params()), frozen=frozen)
+        """The state at step 0, on the devices."""
+        layout = self.policy.layout
+        state = layout.create(self._state, self.initial_params())
+        frozen = start.frozen_params(self.config, self.policy.model, layout)
+        return dataclasses.replace(state, frozen=frozen)
 
     def state_shapes(self) -> TrainState:
         """Shapes and types of what a checkpoint has of a state: no start is read or computed."""
         model = self.policy.model
         make = model.adapters or model.init
-        return jax.eval_shape(lambda: self._state(make(jax.random.key(0))))
+        shapes = jax.eval_shape(lambda: self._state(make(jax.random.key(0))))
+        return self.policy.layout.shapes(shapes)
 
     def _state(self, params: Any) -> TrainState:
         return init_state(
@@ -241,9 +244,12 @@ def build_run(config: Config, workdir: Path) -> Run:
     """
     task = build_task(config, workdir / "data")
     advantage = config.advantage.with_channels(task.channel_names)
-    model = build_model(config.model, task.tokenizer.vocab_size)
-    policy = Policy(model, task.tokenizer, config)
-    loss = config.loss
+    vocab_size = task.tokenizer.vocab_size
+    layout = parallel.make_layout(config, build_model(config.model, vocab_size))
+    model = build_model(config.model, vocab_size, layout.placement)
+    policy = Policy(model, layout, task.tokenizer, config)
+    size = layout.microbatch_size(config.loss.microbatch_size)
+    loss = dataclasses.replace(config.loss, microbatch_size=size)
     optimizer = make_optimizer(config.optim, config.steps * loss.num_minibatches * loss.num_epochs)
     train_step = make_train_step(
         policy.microbatch_logprobs,
@@ -254,12 +260,11 @@ def build_run(config: Config, workdir: Path) -> Run:
         risk_schedule=make_risk_schedule(config.risk, advantage.risk_coef, config.steps),
         weights_every=config.log.audit_every,
     )
-    mapped = parallel.data_parallel(train_step, policy.devices, config.parallel.impl)
     return Run(
         config=config,
         advantage=advantage,
         task=task,
         policy=policy,
         optimizer=optimizer,
-        train_step=mapped,
+        train_step=layout.step(train_step),
     )

@@ -9,42 +9,47 @@ import jax.numpy as jnp
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Config
 from rvpo_jax.models import Model
+from rvpo_jax.run.parallel import Layout
 
 
-def initial_params(config: Config, model: Model) -> Any:
+def initial_params(config: Config, model: Model, layout: Layout) -> Any:
     """What is trained, at step 0: new adapters, else the start itself.
 
     Args:
       config: of the run; the same config gives the same parameters.
       model: its network.
+      layout: where the parameters go.
 
     Returns:
-      A parameter tree on one device.
+      A parameter tree.
     """
     if model.adapters is None:
-        return _start(config, model)
-    return model.adapters(_key(config, 0x10FA))
+        return _start(config, model, layout)
+    make = model.adapters
+    return layout.create(lambda: make(_key(config, 0x10FA)))
 
 
-def frozen_params(config: Config, model: Model) -> Any:
+def frozen_params(config: Config, model: Model, layout: Layout) -> Any:
     """What stays as it is: the start where adapters are trained, else nothing.
 
     Args:
       config: see ``initial_params``.
       model: see ``initial_params``.
+      layout: see ``initial_params``.
 
     Returns:
-      A parameter tree on one device, or ``()``.
+      A parameter tree, or ``()``.
     """
-    return () if model.adapters is None else _start(config, model)
+    return () if model.adapters is None else _start(config, model, layout)
 
 
-def frozen_as_before(config: Config, model: Model, meta: Mapping[str, Any]) -> Any:
+def frozen_as_before(config: Config, model: Model, layout: Layout, meta: Mapping[str, Any]) -> Any:
     """``frozen_params`` for the adapters of a checkpoint.
 
     Args:
       config: see ``initial_params``.
       model: see ``initial_params``.
+      layout: see ``initial_params``.
       meta: of the checkpoint, with the fingerprint under ``frozen``.
 
     Returns:
@@ -53,7 +58,7 @@ def frozen_as_before(config: Config, model: Model, meta: Mapping[str, Any]) -> A
     Raises:
       ValueError: if they are not those that the adapters were trained with.
     """
-    frozen = frozen_params(config, model)
+    frozen = frozen_params(config, model, layout)
     if fingerprint(frozen) != meta.get("frozen", 0):
         raise Refusal(
             f"the parameters that {model.name} starts from have changed since the checkpoint, "
@@ -87,13 +92,15 @@ def fingerprint(tree: Any) -> int:
     return sum((2 * index + 1) * value for index, value in enumerate(sums)) % 2**32
 
 
-def _start(config: Config, model: Model) -> Any:
+def _start(config: Config, model: Model, layout: Layout) -> Any:
     """Warm, random, or the weights of a folder."""
     init = str(config.model.init)
     if init == "auto":
         embedded = config.data.source == "embedded" and config.model.preset == "tiny"
         init = config.model.path or ("warm" if embedded else "random")
-    return model.init(_key(config, 0xF00D)) if init == "random" else model.load(init)
+    if init == "random":
+        return layout.create(lambda: model.init(_key(config, 0xF00D)))
+    return model.load(init)
 
 
 def _key(config: Config, purpose: int) -> jax.Array:

@@ -92,7 +92,7 @@ def main() -> None:
     requests = Requests()
     parallel.simulate_cpu_devices(requests.work["num_devices"])
     run = build(requests.work)
-    state = parallel.replicate(run.initial_state(), run.policy.devices)
+    state = run.policy.layout.place(run.initial_state())
     examples = [run.task.train[index] for index in range(len(requests.work["prompts"]))]
     sample = run.policy.sampler(requests.work["group_size"])
     step = 0
