@@ -1,5 +1,6 @@
 """Runs the launch scripts beside a fake gcloud and kubectl; what the tests of them share."""
 
+import ast
 import dataclasses
 import json
 import os
@@ -46,7 +47,8 @@ class Cloud:
         (folder / "bin").mkdir(parents=True)
         for program in ("gcloud", "kubectl"):
             path = folder / "bin" / program
-            path.write_text(f"#!{sys.executable} -IS\n" + (FAKE / "fake.py").read_text())
+            lines = [f"#!{sys.executable} -IS", "import sys", f"sys.path.insert(0, {str(FAKE)!r})"]
+            path.write_text("\n".join([*lines, "import fake", "sys.exit(fake.main())", ""]))
             path.chmod(0o755)
         self.wheel = folder / WHEEL
         self.wheel.write_bytes(b"a wheel")
@@ -60,8 +62,8 @@ class Cloud:
 
     def plan(self, **plan: object) -> None:
         """What the fake programs do from now on."""
-        (self.folder / "plan.json").write_text(json.dumps(plan))
-        (self.folder / "used.json").unlink(missing_ok=True)
+        (self.folder / "plan").write_text(repr(plan))
+        (self.folder / "used").unlink(missing_ok=True)
 
     def start(self, *command: object) -> subprocess.Popen:
         return subprocess.Popen(
@@ -79,17 +81,17 @@ class Cloud:
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def calls(self):
-        path = self.folder / "calls.jsonl"
+        path = self.folder / "calls"
         lines = path.read_text().splitlines() if path.exists() else []
-        return [Call(**json.loads(line)) for line in lines]
+        return [Call(**ast.literal_eval(line)) for line in lines]
 
     def normal(self, call):
         """A call's arguments without what differs from one fake cloud to another."""
         return normal(call.arguments, self.folder)
 
     def things(self):
-        path = self.folder / "things.json"
-        return json.loads(path.read_text()) if path.exists() else []
+        path = self.folder / "things"
+        return ast.literal_eval(path.read_text()) if path.exists() else []
 
 
 def printed_calls(output):

@@ -14,11 +14,25 @@ from math import prod
 from pathlib import Path
 
 import pytest
-from launching import ALLOWED, LAUNCH, NAME, PLACE, ROOT, WHEEL, WORKDIR, Cloud
-from launching import printed_calls, table, up
+import tyro
+from launching import (
+    ALLOWED,
+    LAUNCH,
+    NAME,
+    PLACE,
+    ROOT,
+    WHEEL,
+    WORKDIR,
+    Cloud,
+    printed_calls,
+    table,
+    up,
+)
 from packaging.requirements import Requirement
 
 from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.cli.commands import Train
+from rvpo_jax.cli.options import registry
 from rvpo_jax.run.stopping import Stopped
 
 KINDS = ("queued", "direct", "gke", "gke shared")
@@ -102,7 +116,7 @@ def test_every_worker_gets_the_same_wheel_and_runs_the_same_command(cloud, kind)
     assert [c for c in workers if str(cloud.wheel) in c.arguments and "scp" in c.arguments]
     [installed] = [c.line for c in workers if "pip install" in c.line]
     assert f"echo '{checksum}  {WHEEL}' | sha256sum --check" in installed
-    assert f"--constraint constraints.txt './{WHEEL}[tpu]'" in installed
+    assert f"--constraint constraints.txt './{WHEEL}[tpu,lora]'" in installed
 
 
 def unit_of(cloud):
@@ -219,6 +233,17 @@ def test_what_cannot_be_deleted_is_named_with_the_command_that_does(cloud, kind)
     for command in left:
         assert cloud.run(*shlex.split(command)).returncode == 0
     assert cloud.things() == []
+
+
+def test_a_cluster_that_goes_takes_along_what_could_not_be_deleted_alone(cloud):
+    assert cloud.run(*up(cloud, "gke")).returncode == 0
+    deleting = [LAUNCH / "gke.sh", "delete", *PLACE]
+    jobset, pool, *_ = printed_calls(cloud.run(*deleting, "--dry-run").stdout)
+    cloud.plan(fails=[cloud.normal(jobset), cloud.normal(pool)])
+    done = cloud.run(*deleting)
+    assert done.returncode == 0
+    assert cloud.things() == []
+    assert "nothing is left running" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["queued", "gke"])
@@ -376,7 +401,9 @@ def test_the_pinned_versions_are_ones_that_the_package_allows():
     parser = configparser.ConfigParser()
     parser.read(ROOT / "setup.cfg")
     needed = parser["options"]["install_requires"].split()
-    needed += parser["options.extras_require"]["tpu"].split()
+    extras = re.search("^EXTRAS=(.*)$", (LAUNCH / "calls.sh").read_text(), re.M)[1].split(",")
+    for extra in extras:
+        needed += parser["options.extras_require"][extra].split()
     for requirement in map(Requirement, needed):
         assert requirement.specifier.contains(pinned[requirement.name]), requirement
     libtpu = [r for r in map(Requirement, metadata.requires("jax") or ()) if r.name == "libtpu"]
@@ -395,3 +422,24 @@ def test_a_project_is_prepared_once_and_what_is_there_stays(cloud):
     second = cloud.run(*command)
     assert second.returncode == 0, second.stderr
     assert [c.line for c in cloud.calls() if " create " in c.line] == created
+
+
+def test_the_commands_of_the_readme_lead_from_a_project_to_a_run_and_leave_nothing(cloud):
+    section = (ROOT / "README.md").read_text().partition("## On Cloud TPU\n")[2]
+    [commands] = re.findall("^```bash\n(.*?)^```", section.partition("\n## ")[0], re.M | re.S)
+    (cloud.folder / "experiments").symlink_to(ROOT / "experiments")
+    (cloud.folder / "dist").mkdir()
+    (cloud.folder / "dist" / WHEEL).write_bytes(b"a wheel")
+    (cloud.folder / "bin" / "python").symlink_to("/bin/true")  # builds the wheel
+    done = cloud.run("bash", "-ec", commands.replace("launch watch", "launch watch --every 0"))
+    assert done.returncode == 0, done.stderr
+    assert [thing for thing in cloud.things() if thing[0] == "slice"] == []
+    [unit] = unit_of(cloud)
+    options = unit["Service"]["ExecStart"].partition(" train ")[2].split()
+    assert options[:2] == ["--workdir", "gs://my-bucket/runs/rvpo-7b"]
+    # What the worker copies lies where the options look for it.
+    copied = {w for c in cloud.calls() for w in re.findall(r"cp --recursive (\S+) /opt", c.line)}
+    assert {path.rpartition("/")[2] for path in copied} == {"Qwen2.5-7B-Instruct", "rl.parquet"}
+    assert {"Qwen2.5-7B-Instruct", "rl.parquet"} <= set(options)
+    command = tyro.cli(Train, args=options, registry=registry())
+    assert command.run.model.lora_rank == 16

@@ -10,6 +10,7 @@ exec 3>&1 # calls are shown here, also while standard output is caught
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 DRY_RUN='' # set: nothing is called
 KEEP=''    # set: a failed step deletes nothing
+EXTRAS=tpu,lora
 EVERY=60   # seconds between two looks
 MADE=()    # what this command has made, the last one first
 FOUND=()   # what it works on and has not made
@@ -56,7 +57,7 @@ pause() { [[ -n $DRY_RUN ]] || sleep "$EVERY"; }
 make() { # KIND COMMAND...: makes one where there is none of its name
   local kind=$1 found
   shift
-  found=$("list_$kind") || fail "could not look for $("name_$kind"); nothing was made."
+  found=$("list_$kind") || fail "could not look for $("name_$kind")."
   [[ -z $found ]] || refuse "$("name_$kind") exists already." \
     "Choose another --name, or delete it: $(how_to_delete "$kind")"
   MADE=("$kind" "${MADE[@]}")
@@ -109,6 +110,7 @@ on_exit() {
   [[ -z ${TEMP:-} ]] || rm -rf "$TEMP"
   ((status)) || exit 0
   if ((${#MADE[@]} == 0)) || [[ -n $KEEP ]]; then
+    ((${#MADE[@]} + ${#FOUND[@]} || status == 2)) || say 'failed; nothing was made.'
     tell "${MADE[@]}" "${FOUND[@]}"
   else
     say "failed; deleting what was made:"

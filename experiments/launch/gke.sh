@@ -144,7 +144,7 @@ manifest() {
   for each in "${FETCH[@]}"; do fetch+="${line}gcloud storage cp --recursive $each ."; done
   fill "$HERE/jobset.yaml" NAME "$NAME" HOSTS "$HOSTS" ACCELERATOR "$ACCELERATOR" \
     TOPOLOGY "${SLICE#*:}" STAGE "$STAGE" FETCH "$fetch" CHECKSUM "$CHECKSUM" PACKAGE "$PACKAGE" \
-    WORKDIR "$WORKDIR" OPTIONS "$tail" CHIPS "$CHIPS"
+    EXTRAS "$EXTRAS" WORKDIR "$WORKDIR" OPTIONS "$tail" CHIPS "$CHIPS"
 }
 
 run() {

@@ -4,6 +4,7 @@ set -euo pipefail
 PROGRAM=project.sh
 # shellcheck source=calls.sh
 source "$(dirname "${BASH_SOURCE[0]}")/calls.sh"
+trap - EXIT # nothing that is made here runs
 
 usage() {
   cat <<'TEXT'

@@ -131,7 +131,7 @@ install() {
   copy "$WHEEL" "$HERE/constraints.txt" "${WITH[@]}"
   on_workers all "cd /opt/rvpo && echo '$CHECKSUM  $PACKAGE' | sha256sum --check --quiet && \
 python3 -m pip install --quiet --user uv==0.9.5 && $uv venv --quiet --clear --python 3.11 venv && \
-$uv pip install --quiet --python venv --constraint constraints.txt './${PACKAGE}[tpu]'"
+$uv pip install --quiet --python venv --constraint constraints.txt './${PACKAGE}[$EXTRAS]'"
   for uri in "${FETCH[@]}"; do
     on_workers all "gcloud storage cp --recursive $uri /opt/rvpo/"
   done
