@@ -1,10 +1,11 @@
 """The JobSet that gke.sh writes: against the published schemas, and what it says of the slice."""
 
 import gzip
+import shlex
 import subprocess
 
 import pytest
-from launching import LAUNCH, PLACE, WHEEL, WORKDIR, Cloud, table
+from launching import LAUNCH, PLACE, WHEEL, WORKDIR, Cloud, table, up
 
 jsonschema = pytest.importorskip("jsonschema")
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
@@ -137,3 +138,19 @@ def test_each_pod_installs_the_wheel_by_its_exact_name_and_checksum(manifests):
     assert f"'./{WHEEL}[tpu,lora]'" in install
     for script in (fetch, install):
         assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+
+
+def test_the_pods_fetch_what_install_has_staged(tmp_path):
+    cloud = Cloud(tmp_path / "cloud")
+    done = cloud.run(*up(cloud, "gke"))
+    assert done.returncode == 0, done.stderr
+    [staged] = [call.arguments for call in cloud.calls() if call.arguments[:2] == ["storage", "cp"]]
+    [target] = [word for word in staged if word.startswith("gs://")]
+    assert str(cloud.wheel) in staged
+    [text] = [text for call in cloud.calls() for text in call.files if "kind: JobSet" in text]
+    pod = yaml.safe_load(text)["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    script = pod["initContainers"][0]["command"][-1]
+    copies = [shlex.split(line) for line in script.splitlines() if line.startswith("gcloud")]
+    assert [copy[4] for copy in copies] == [f"{target}*", "gs://a-bucket/models/m"]
+    for copy in copies:
+        assert cloud.run(*copy).returncode == 0
