@@ -268,7 +268,10 @@ def test_a_module_keeps_to_its_room_and_names_only_what_it_owns(name):
             "integrations.tunix", "import rvpo_jax.run.setup", "may not", id="adapter and run"
         ),
         pytest.param(
-            "train", "from rvpo_jax.integrations import tunix", "may not", id="nobody needs adapters"
+            "train",
+            "from rvpo_jax.integrations import tunix",
+            "may not",
+            id="nobody needs adapters",
         ),
         pytest.param("novelty", "", "has no room", id="not listed"),
         pytest.param("train", "from rvpo_jax.novelty import x", "__init__", id="a lost room"),

@@ -221,7 +221,7 @@ def _named(found: Mapping[str, Any], channels: Sequence[Channel]) -> dict[str, f
 
 def _tunix(module: str) -> Any:
     try:
-        return importlib.import_module(f"tunix.{module}")
+        importlib.import_module("tunix")
     except ModuleNotFoundError as error:
         if error.name != "tunix":
             raise
@@ -230,3 +230,4 @@ def _tunix(module: str) -> Any:
             "  Install it: pip install 'rvpo-jax[tunix]'",
             name="tunix",
         ) from error
+    return importlib.import_module(f"tunix.{module}")
