@@ -50,11 +50,12 @@ LIBRARIES = {
     "types": {"jax"},
     "method": {"jax", "chex", "numpy", "optax"},
     "rewards": {"numpy"},
-    "integrations": {"jax", "numpy"},  # the other trainers by name, when they are asked for
+    "integrations": {"jax", "numpy", "tunix"},
     "auditing": {"numpy", "pyarrow", "matplotlib", "jinja2", "markupsafe", "rich", "tyro"},
 }
-# What a room may import only inside a function: these rooms are loaded before anybody needs JAX.
-DEFERRED = {"what_if": ("method", "jax")}
+# What a room may import only inside a function: what_if is loaded before anybody needs JAX, and other
+# trainers need not be installed.
+DEFERRED = {"what_if": ("method", "jax"), "integrations": ("tunix",)}
 # Only these modules or rooms may import these libraries, or name these things.
 OWNERS = {
     "orbax": ("run.checkpoint",),
@@ -272,6 +273,9 @@ def test_a_module_keeps_to_its_room_and_names_only_what_it_owns(name):
             "from rvpo_jax.integrations import tunix",
             "may not",
             id="nobody needs adapters",
+        ),
+        pytest.param(
+            "integrations.tunix", "import tunix.rl", "when it is loaded", id="another trainer"
         ),
         pytest.param("novelty", "", "has no room", id="not listed"),
         pytest.param("train", "from rvpo_jax.novelty import x", "__init__", id="a lost room"),

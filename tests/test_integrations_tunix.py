@@ -90,7 +90,9 @@ def test_a_function_of_the_users_is_a_rule_too(make_learner):
 
 
 def test_what_was_not_scored_leaves_the_soft_minimum(make_learner):
-    advantages, _ = make_learner().judge(["p"] * 8, TEXTS)
+    advantages, metrics = make_learner().judge(["p"] * 8, TEXTS)
+    value, reduce = metrics["rewards/style"]
+    assert reduce([value]) == 0.8  # of five
     # Prompt 2: one completion has a style, so that channel is dead there (0); the others have
     # correctness alone, and a soft minimum of one number is that number. Their group is
     # (1, 2, 3, -1): mean 1.25, standard deviation sqrt(35 / 12) = 1.7078.
@@ -220,6 +222,21 @@ def test_metrics_say_what_the_mean_hides(make_learner):
     stds = [np.std(x, ddof=1) for x in ([3, 3, -3, 0], [0, 1, 1, 1], [3, 4, -2, 1])]
     np.testing.assert_allclose(weights, np.array(stds[:2]) / stds[2], rtol=1e-4)
     assert all(np.isfinite(value) for value in values.values())
+
+
+def test_metrics_look_at_the_advantages_that_were_used(make_learner):
+    @reward_channel(kind="constraint")
+    def safe(completions):
+        return [0.0, 1.0, 1.0, 1.0]
+
+    learner = make_learner(reward_fns=[correctness, safe])
+    view = learner.reward_manager(prompts=["p"] * 4, completions=TEXTS[:4])["rewards"]
+
+    def quiet(advantages):
+        metrics = tunix.rvpo_metrics(None, TEXTS[:4], view, np.array(advantages), level=[1] * 4)
+        return metrics["audit/quiet_failures/used/safe"][0]
+
+    assert quiet([1.0, 0, 0, 0]) == 0.25 and quiet([-1.0, 1, 1, 1]) == 0
 
 
 def test_what_nobody_scored_is_logged_as_such(make_learner):

@@ -118,7 +118,7 @@ def judge(scored: Scored, valid: Any = None, *, with_weights: bool = False) -> A
         raise Refusal(alone(scored.config), INSTEAD)
     return compute_advantages(
         rewards,
-        _where(rewards, valid),
+        _where(valid, rewards.shape),
         scored.config,
         channels=scored.channels,
         risk_coef=scored.risk_coef,
@@ -157,19 +157,19 @@ def whitens_over_groups(config: AdvantageConfig) -> bool:
     return config.whiten not in ("group", "none")
 
 
-def _where(rewards: np.ndarray, valid: Any) -> np.ndarray:
-    where = ~np.isnan(rewards)
+def _where(valid: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    """``[B, G, M]`` bool; None: whatever was scored."""
     if valid is None:
-        return where
-    if np.size(valid) != where[..., 0].size:
+        return None
+    num = shape[0] * shape[1]
+    if np.size(valid) != num:
         raise Refusal(
-            f"valid_mask must have one flag per completion ({where[..., 0].size}), got "
-            f"{np.shape(valid)}.",
+            f"valid_mask must have one flag per completion ({num}), got {np.shape(valid)}.",
             "It has the shape of rewards.",
         )
-    flags = np.asarray(valid, bool).reshape(where.shape[:2])
+    flags = np.asarray(valid, bool).reshape(shape[:2])
     flags = flags & (flags.sum(axis=1, keepdims=True) >= 2)
-    return where & flags[..., None]
+    return np.broadcast_to(flags[..., None], shape)
 
 
 def _means(scored: Scored) -> np.ndarray:
