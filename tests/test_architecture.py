@@ -53,8 +53,8 @@ LIBRARIES = {
     "integrations": {"jax", "numpy", "tunix"},
     "auditing": {"numpy", "pyarrow", "matplotlib", "jinja2", "markupsafe", "rich", "tyro"},
 }
-# What a room may import only inside a function: what_if is loaded before anybody needs JAX, and other
-# trainers need not be installed.
+# What a room may import only inside a function: what_if is loaded before anybody needs JAX, and
+# other trainers need not be installed.
 DEFERRED = {"what_if": ("method", "jax"), "integrations": ("tunix",)}
 # Only these modules or rooms may import these libraries, or name these things.
 OWNERS = {

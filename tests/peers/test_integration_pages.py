@@ -64,9 +64,10 @@ def trained_with_trl(folder):
     before = [x.detach().clone() for x in trainer.model.parameters()]
     trainer.train()
     moved = max(
-        float((x - y).abs().max()) for x, y in zip(before, trainer.model.parameters(), strict=True)
+        float((x - y).detach().abs().max())
+        for x, y in zip(before, trainer.model.parameters(), strict=True)
     )
-    return tables, used, list(trainer._logs["advantages"]), moved
+    return tables, used, trainer, moved
 
 
 @pytest.mark.slow
@@ -74,7 +75,7 @@ def test_three_steps_of_trl_use_the_advantages_of_compute_advantages(tmp_path, m
     pytest.importorskip("trl", reason="needs TRL: pip install 'rvpo-jax[parity]'")
     if "HF_HUB_OFFLINE" not in os.environ:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    tables, used, logged, moved = trained_with_trl(tmp_path)
+    tables, used, trainer, moved = trained_with_trl(tmp_path)
     assert len(tables) == len(used) == STEPS and moved > 0
     assert any(np.isnan(table).any() for table in tables)
     # k of the page's schedule, linear from 0.5 to 2 over 4 steps.
@@ -84,7 +85,14 @@ def test_three_steps_of_trl_use_the_advantages_of_compute_advantages(tmp_path, m
         np.testing.assert_allclose(advantages, expected.reshape(-1), atol=1e-6)
         other = compute_advantages(groups, config=AdvantageConfig(method="grpo")).advantages
         assert np.abs(advantages - np.asarray(other).reshape(-1)).max() > 1e-3
-    np.testing.assert_allclose(logged, used[-1], atol=1e-6)  # the log has ours, not TRL's
+    # The log has ours, not TRL's, also of an evaluation that fills a part of it.
+    np.testing.assert_allclose(trainer._logs["advantages"], used[-1], atol=1e-6)
+    trainer.model.eval()
+    trainer._logs["advantages"].clear()
+    prompts = [{"prompt": text} for text in PROMPTS[:2] for _ in range(NUM_GENERATIONS)]
+    trainer._generate_and_score_completions(prompts)
+    np.testing.assert_allclose(trainer._logs["advantages"], used[-1], atol=1e-6)
+    assert len(used[-1]) == 2 * NUM_GENERATIONS
 
 
 def verl_stub(monkeypatch):
