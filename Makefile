@@ -9,7 +9,7 @@ METADATA := setup.cfg pyproject.toml
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: demo test parity short
+.PHONY: demo test parity tunix short
 
 demo: $(VENV)/.installed
 	$(BIN)/rvpo train --workdir runs/demo
@@ -24,12 +24,17 @@ test: $(VENV)/.installed-test
 parity: $(VENV)/.installed-parity
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -W default tests/peers
 
+# Inside the installed Tunix, which wants versions of its own: make tunix VENV=.venv-in-tunix
+tunix: $(VENV)/.installed-tunix
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -W default tests/peers/test_tunix.py
+
 # Three steps and a resumed fourth, for a second interpreter: make short VENV=.venv-3.13 PYTHON=python3.13
 short: $(VENV)/.installed
 	rm -rf $(VENV)/run
 	$(BIN)/rvpo train --workdir $(VENV)/run --steps 3 --eval.num-prompts 16
 	$(BIN)/rvpo train --workdir $(VENV)/run --steps 4 --eval.num-prompts 16
 
+comma := ,
 # uv installs in ten seconds what pip installs in a hundred.
 install = if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python -e '$(1)'; \
 	else $(BIN)/python -m pip install --quiet -e '$(1)'; fi
@@ -47,6 +52,11 @@ $(VENV)/.installed-test: $(METADATA) | $(VENV)/.created
 $(VENV)/.installed-parity: $(METADATA) | $(VENV)/.created
 	@echo "Installing rvpo-jax, torch and transformers into $(VENV): some minutes the first time."
 	@$(call install,.[parity])
+	@touch $@
+
+$(VENV)/.installed-tunix: $(METADATA) | $(VENV)/.created
+	@echo "Installing rvpo-jax and Tunix into $(VENV): some minutes the first time."
+	@$(call install,.[test$(comma)tunix])
 	@touch $@
 
 # An environment that works already is kept.

@@ -33,6 +33,7 @@ ROOMS = {
     "what_if": ("basics", "config", "method", "auditing"),
     "train": (*PURE, *WORLDS, "run", "auditing"),
     "lab": (*PURE, *WORLDS, "run", "auditing", "train"),
+    "integrations": (*PURE, "rewards"),
     "__init__": ("basics", "config", "types", "method", "rewards", "auditing", "what_if"),
     "cli": (*PURE, *WORLDS, "run", "auditing", "what_if", "train", "lab", "__init__"),
     "__main__": ("cli",),
@@ -49,10 +50,12 @@ LIBRARIES = {
     "types": {"jax"},
     "method": {"jax", "chex", "numpy", "optax"},
     "rewards": {"numpy"},
+    "integrations": {"jax", "numpy", "tunix"},
     "auditing": {"numpy", "pyarrow", "jinja2", "markupsafe", "rich", "tyro"},
 }
-# What a room may import only inside a function: these rooms are loaded before anybody needs JAX.
-DEFERRED = {"what_if": ("method", "jax")}
+# What a room may import only inside a function: what_if is loaded before anybody needs JAX, and
+# other trainers need not be installed.
+DEFERRED = {"what_if": ("method", "jax"), "integrations": ("tunix",)}
 # Only these modules or rooms may import these libraries, or name these things.
 OWNERS = {
     "orbax": ("run.checkpoint",),
@@ -262,6 +265,18 @@ def test_a_module_keeps_to_its_room_and_names_only_what_it_owns(name):
         ),
         pytest.param(
             "cli", "import rvpo_jax.auditing.read.log", "the door is", id="far behind a door"
+        ),
+        pytest.param(
+            "integrations.tunix", "import rvpo_jax.run.setup", "may not", id="adapter and run"
+        ),
+        pytest.param(
+            "train",
+            "from rvpo_jax.integrations import tunix",
+            "may not",
+            id="nobody needs adapters",
+        ),
+        pytest.param(
+            "integrations.tunix", "import tunix.rl", "when it is loaded", id="another trainer"
         ),
         pytest.param("novelty", "", "has no room", id="not listed"),
         pytest.param("train", "from rvpo_jax.novelty import x", "__init__", id="a lost room"),

@@ -21,6 +21,7 @@ EXTRAS = {
     "tensorboardX": ("log", "TensorBoard sink"),
     "wandb": ("log", "Weights & Biases sink"),
     "qwix": ("lora", "adapters (model.lora_rank)"),
+    "tunix": ("tunix", "RVPO inside Tunix"),
     "libtpu": ("tpu", "Cloud TPU"),
     "jax_cuda13_plugin": ("cuda", "NVIDIA GPU"),
     "pytest": ("test", "the tests"),
