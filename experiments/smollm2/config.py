@@ -31,7 +31,9 @@ CHANNELS = tuple(reward.channel.name for reward in REWARDS)
 
 def std_level_softmin(scores, rewards, levels, where, risk_coef):
     """A user's rule: the soft minimum with weights std * exp(-5 * level) of each channel."""
-    std = jnp.std(rewards, axis=1, keepdims=True, where=where)
+    variance = jnp.var(rewards, axis=1, keepdims=True, where=where)
+    # Where a channel does not vary, the root of 0 would have an infinite derivative.
+    std = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1.0)), 0.0)
     weights = std * jnp.exp(-5.0 * levels)
     total = jnp.sum(weights, axis=-1, keepdims=True)
     weights = weights / jnp.where(total > 0, total, 1.0)
