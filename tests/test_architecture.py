@@ -181,7 +181,7 @@ def violations(name, source):
         for owned, owners in OWNERS.items():
             if _inside(target, owned) and not any(_inside(name, owner) for owner in owners):
                 found.append(f"{name} names {owned}: only {' and '.join(owners)} may")
-        if target in DEVICE_NAMES and name != DEVICE_OWNER:
+        if target in DEVICE_NAMES and not f"{name}.".startswith(f"{DEVICE_OWNER}."):
             found.append(f"{name} names {target}: only {DEVICE_OWNER} may")
     return found
 
