@@ -17,7 +17,7 @@ K_GRID = (
     2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 20.0, 50.0, float("inf"),
 )  # fmt: skip
 # Completions times channels that are swept; of a longer log some steps, or some groups.
-MAX_CELLS = 200_000
+MAX_CELLS = 100_000
 
 
 def soft_minima_over_k(played: Replay, rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -21,6 +21,8 @@ FAILED = """false f no n fail failed incorrect wrong failure unsuccessful unmet 
 VERDICTS = dict.fromkeys(MET, 1.0) | dict.fromkeys(FAILED, 0.0)
 MAX_NUMBER_CHARS = 64  # a longer text is no number
 
+SAMPLE = 512  # values that tell whether a column repeats itself
+
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
@@ -265,6 +267,11 @@ def _encoded(column: pa.Array) -> tuple[pa.Array, pa.Array] | None:
         column = column.cast(pa.large_binary())  # bytes that are not UTF-8 have a code too
     elif not is_number_type(column.type) or pa.types.is_null(column.type):
         return None
+    first = column[:SAMPLE]
+    if not column.null_count and len(first) > 1 and len(first.unique()) == len(first):
+        return column, pa.array(
+            np.arange(len(column))
+        )  # a table of the distinct would save nothing
     column = column.dictionary_encode()
     return column.dictionary, column.indices
 
