@@ -25,7 +25,7 @@ from rvpo_jax.method.step import init_state, make_train_step
 from rvpo_jax.models import build_model
 from rvpo_jax.models.presets import PRESETS
 from rvpo_jax.run.metrics import read_metrics
-from rvpo_jax.run.parallel import Sharded, local_devices, make_layout
+from rvpo_jax.run.parallel import Sharded, local_devices, make_layout, sharded
 from rvpo_jax.run.parallel.choose import choose_mesh, mesh_shape
 from rvpo_jax.train import train
 from rvpo_jax.types import Batch
@@ -145,6 +145,17 @@ def test_sampling_has_its_own_copy_in_the_type_of_the_products():
     assert copy["norm"]["scale"].dtype == jnp.float32
     assert copy["embed"]["embedding"].addressable_shards[0].data.shape == (150, 64)
     assert not params["embed"]["embedding"].is_deleted()
+
+
+def test_the_copy_for_sampling_is_compiled_once(monkeypatch):
+    layout = Sharded(local_devices(), (1, 8, 1))
+    params = layout.place({"dense": {"kernel": np.ones((1, 16, 16), np.float32)}})
+    traces = []
+    table = sharded.shardings
+    monkeypatch.setattr(sharded, "shardings", lambda *args: traces.append(1) or table(*args))
+    for _ in range(3):
+        layout.for_sampling(params)
+    assert len(traces) == 1
 
 
 @pytest.mark.parametrize(

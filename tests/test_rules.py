@@ -24,7 +24,7 @@ from tests.published_rules import (
     sa_mrpo,
     saw,
 )
-from tests.toys import LAYOUTS, bigram_logprobs, bigram_params, layout_of, ragged_batch
+from tests.toys import BATCH_LAYOUTS, bigram_logprobs, bigram_params, layout_of, ragged_batch
 
 # The batch of DARA's public unit test: two groups of four; the second channel is dead in group 2.
 REWARDS = np.array(
@@ -133,7 +133,7 @@ def test_tokens_of_dropped_completions_stay_in_the_denominator_unless_it_asks_fo
 RULES = {"DARA-Sym": dara_sym, "SAW": saw, "GD2PO": gd2po, "Lagrangian": lagrangian(0.5, 0.9)}
 
 
-@pytest.mark.parametrize("shape", LAYOUTS)
+@pytest.mark.parametrize("shape", BATCH_LAYOUTS)
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_that_looks_at_the_batch_is_the_same_on_one_device_and_on_eight(shape, name):
     batch = ragged_batch(num_channels=2)

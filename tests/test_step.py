@@ -16,7 +16,7 @@ from rvpo_jax.method.aggregators import mean_aggregate
 from rvpo_jax.method.schedules import make_risk_schedule
 from rvpo_jax.method.step import init_state, make_train_step
 from rvpo_jax.run.shorten import shorten
-from tests.toys import LAYOUTS, bigram_logprobs, bigram_params, layout_of, ragged_batch
+from tests.toys import BATCH_LAYOUTS, bigram_logprobs, bigram_params, layout_of, ragged_batch
 
 SGD = optax.sgd(0.5)
 
@@ -29,7 +29,7 @@ def run(batch, *, loss=LossConfig(), advantage=AdvantageConfig(), optimizer=SGD,
     return state, metrics
 
 
-@pytest.mark.parametrize("shape", LAYOUTS)
+@pytest.mark.parametrize("shape", BATCH_LAYOUTS)
 @pytest.mark.parametrize(
     ("loss", "advantage"),
     [

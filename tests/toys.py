@@ -55,6 +55,8 @@ def ragged_batch(num_prompts=16, group_size=4, max_tokens=9, num_channels=3, see
 # Devices along data, fsdp and tensor; None: pmap on eight. One axis at a time: XLA on a CPU lets
 # collectives of several axes wait for each other in different orders, forever when it is busy.
 LAYOUTS = [None, (8, 1, 1), (1, 8, 1), (1, 1, 2)]
+# Of the bigram policy, whose one table no axis splits, these two differ.
+BATCH_LAYOUTS = [None, (1, 8, 1)]
 
 
 def layout_of(shape, num_devices=8):

@@ -88,13 +88,12 @@ def part_of(played: Replay, chosen: np.ndarray) -> Replay:
         status=played.status[groups],
         advantages={rule.name: played.advantages[rule.name][chosen]},
         gaps={rule.name: played.gaps[rule.name][groups]},
-        # Of no use here, and of another length.
-        scores=played.scores[:0],
-        weights=played.weights[:0],
-        sum_weights=played.sum_weights[:0],
-        minima=played.minima[:0],
-        quantities={},
-        agreement={},
+        scores=played.scores[chosen],
+        weights=played.weights[chosen],
+        sum_weights=played.sum_weights[chosen],
+        minima=played.minima[chosen],
+        quantities={name: values[chosen] for name, values in played.quantities.items()},
+        agreement={},  # totals of all completions, which no part has
     )
 
 

@@ -245,8 +245,10 @@ def build_run(config: Config, workdir: Path) -> Run:
     task = build_task(config, workdir / "data")
     advantage = config.advantage.with_channels(task.channel_names)
     vocab_size = task.tokenizer.vocab_size
-    layout = parallel.make_layout(config, build_model(config.model, vocab_size))
-    model = build_model(config.model, vocab_size, layout.placement)
+    model = build_model(config.model, vocab_size)
+    layout = parallel.make_layout(config, model)
+    if layout.placement is not None:
+        model = build_model(config.model, vocab_size, layout.placement)
     policy = Policy(model, layout, task.tokenizer, config)
     size = layout.microbatch_size(config.loss.microbatch_size)
     loss = dataclasses.replace(config.loss, microbatch_size=size)

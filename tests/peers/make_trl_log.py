@@ -53,6 +53,19 @@ SENTENCES = (
     "What is the plan? We walk to the window at 5, and we see the sea at 8.",
 )
 
+# Settings of TRL for a few steps on a CPU that log to files only.
+ON_A_CPU = {
+    "log_completions": True,
+    "num_completions_to_print": 0,
+    "logging_steps": 1,
+    "report_to": "none",
+    "save_strategy": "no",
+    "disable_tqdm": True,
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+}
+
 
 def helpful_length(completions: list[str], **kwargs) -> list[float]:
     """An eighth per word (run of letters) and 1.0 per digit, at most 5.0.
@@ -145,15 +158,7 @@ def write_log(output: Path, *, steps: int, seed: int) -> None:
         per_device_train_batch_size=BATCH_SIZE,
         num_generations=NUM_GENERATIONS,
         max_completion_length=24,
-        log_completions=True,
-        num_completions_to_print=0,
-        logging_steps=1,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
+        **ON_A_CPU,
     )
     trainer = GRPOTrainer(
         model=make_model(tokenizer, seed),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...basics.text import printable
-from .contents import has_trajectory
+from .contents import MANY, has_trajectory
 from .forms import number, percent
 from .overview import overview_kind
 
@@ -31,8 +31,7 @@ def alternative_texts(report: Mapping[str, Any]) -> dict[str, str]:
     texts = {
         "pass_rates": f"Dots with intervals: pass rate by channel. {listing(rates)}.",
         "weights": f"Bars: share of the soft minimum's weight by channel. {listing(weights)}.",
-        "conditional": f"Heat map of {len(short)} by {len(short)} channels: pass rate of the row "
-        "among completions that meet the column. The numbers are in the table below it.",
+        "conditional": _conditional(len(short)),
         "compensation": f"Scatter of {len(points['x'])} completions, mean score against advantage "
         f"under the rule in use; {paid} of {sum(points['failed'])} failing ones lie above 0.",
     }
@@ -50,6 +49,19 @@ def alternative_texts(report: Mapping[str, Any]) -> dict[str, str]:
         )
         texts["quiet"] = f"Lines: quiet failures by channel under the rule in use, {span}."
     return texts | {"overview": _overview(report, texts["pass_rates"])}
+
+
+def _conditional(num_channels: int) -> str:
+    below = "The numbers are in the table below it."
+    if num_channels > MANY:
+        return (
+            f"Dots: the {MANY} pairs of channels in which meeting one goes most with failing the "
+            f"other. {below}"
+        )
+    return (
+        f"Heat map of {num_channels} by {num_channels} channels: pass rate of the row among "
+        f"completions that meet the column. {below}"
+    )
 
 
 def _overview(report: Mapping[str, Any], pass_rates: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...basics.channel import Channel
 from ...basics.refusals import Refusal
-from .log import Note, ReadOptions, listing, shown
+from .log import Note, ReadOptions, check_channels, shown
 from .marks import Guess, guess_mark
 
 
@@ -45,7 +45,8 @@ def make_channels(
     Raises:
       ValueError: if an option names a channel that does not exist.
     """
-    _check_names(names, options)
+    said = {"pass": options.pass_at, "range": options.ranges, "constraint": options.constraints}
+    check_channels(said, names)
     channels, assumed, observed, notes = [], set(), set(), []
     for name, column in zip(names, rewards.T, strict=True):
         values = column[np.isfinite(column)]
@@ -76,21 +77,6 @@ def make_channels(
         observed_range=frozenset(observed),
         notes=notes,
     )
-
-
-def _check_names(names: Sequence[str], options: ReadOptions) -> None:
-    said = {
-        "pass": options.pass_at,
-        "range": options.ranges,
-        "constraint": options.constraints,
-    }
-    for option, given in said.items():
-        unknown = [name for name in given if name not in names]
-        if unknown:
-            raise Refusal(
-                f"--{option} must name channels of the log, got {listing(unknown)}.",
-                f"Its channels are: {listing(names)}.",
-            )
 
 
 def _range_notes(name: str, values: np.ndarray, options: ReadOptions) -> list[Note]:

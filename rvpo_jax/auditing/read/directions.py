@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from ...basics.refusals import Refusal
-from .log import Note, ReadOptions, listing, shown
+from .log import Note, ReadOptions, check_channels, shown
 
 # Names of what one wants little of; asked about where the user did not say.
 LESS = re.compile(
@@ -89,14 +89,8 @@ def turned(name: str, options: ReadOptions) -> bool:
 
 
 def _check(names: Sequence[str], options: ReadOptions) -> None:
-    sides = {"pass": options.pass_below, "lower-is-better": options.lower_is_better}
-    for option, given in sides.items():
-        unknown = [name for name in given if name not in names]
-        if unknown:
-            raise Refusal(
-                f"--{option} must name channels of the log, got {listing(unknown)}.",
-                f"Its channels are: {listing(names)}.",
-            )
+    said = {"pass": options.pass_below, "lower-is-better": options.lower_is_better}
+    check_channels(said, names)
     for name in options.lower_is_better:
         if name in options.pass_at:
             raise Refusal(

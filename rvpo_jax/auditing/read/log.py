@@ -221,6 +221,25 @@ def listing(names: Collection[object], limit: int = MAX_SHOWN) -> str:
     return (f"{first} and {rest} more" if rest > 0 else first) or "none"
 
 
+def check_channels(given: Mapping[str, Iterable[str]], names: Collection[str]) -> None:
+    """Raises where an option names a channel that the log does not have.
+
+    Args:
+      given: option, without its dashes, to the names that came.
+      names: of the channels.
+
+    Raises:
+      ValueError: naming the option and the channels that exist.
+    """
+    for option, said in given.items():
+        unknown = [name for name in said if name not in names]
+        if unknown:
+            raise Refusal(
+                f"--{option} must name channels of the log, got {listing(unknown)}.",
+                f"Its channels are: {listing(names)}.",
+            )
+
+
 def count_notes(kind: str, counts: Iterable[tuple[str, int]], text: str) -> list[Note]:
     """One note per channel with a positive count.
 

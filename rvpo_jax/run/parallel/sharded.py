@@ -36,6 +36,7 @@ class Sharded:
         self._mesh = Mesh(np.array(devices).reshape(shape), AXES, axis_types=(AxisType.Auto,) * 3)
         self._by_prompt = NamedSharding(self._mesh, PartitionSpec(BATCH))
         self._everywhere = NamedSharding(self._mesh, PartitionSpec())
+        self._copied = jax.jit(self._copy)  # kept: a new one would be compiled at every step
 
     def describe(self) -> str:
         """A few words for people."""
@@ -109,15 +110,7 @@ class Sharded:
         Under the shardings of training every token would gather every matrix.
         """
 
-        def kept(path: Any, leaf: jax.Array) -> jax.Array:
-            matrix = path[-1].key in ("kernel", "embedding")
-            return leaf.astype(self._dtype) if matrix else leaf
-
-        def copied(params: Any) -> Any:
-            return jax.tree_util.tree_map_with_path(kept, params)
-
-        tensor_alone = jax.tree.map(_without_fsdp, shardings(params, self._mesh))
-        return jax.jit(copied, out_shardings=tensor_alone)(params)
+        return self._copied(params)
 
     @property
     def placement(self) -> Placement:
@@ -136,6 +129,15 @@ class Sharded:
     def constrain_params(self, params: Any) -> Any:
         """Parameters, split as the table says."""
         return jax.lax.with_sharding_constraint(params, shardings(params, self._mesh))
+
+    def _copy(self, params: Any) -> Any:
+        def kept(path: Any, leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
+            matrix = path[-1].key in ("kernel", "embedding")
+            copy = leaf.astype(self._dtype) if matrix else leaf
+            return jax.lax.with_sharding_constraint(copy, _without_fsdp(sharding))
+
+        where = shardings(params, self._mesh)
+        return jax.tree_util.tree_map_with_path(kept, params, where)
 
     def _by_prompts(self, arrays: Any) -> Any:
         def put(x: Any) -> Any:
