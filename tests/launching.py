@@ -67,6 +67,9 @@ class Cloud:
         (self.folder / "used").unlink(missing_ok=True)
 
     def start(self, *command: object) -> subprocess.Popen:
+        # A shell that starts the tests in the background makes them, and what they start, deaf
+        # to SIGINT; a signal that is handled here has its default in what is started.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         return subprocess.Popen(
             [str(word) for word in command],
             env=self.environment,
@@ -74,9 +77,6 @@ class Cloud:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # A shell that starts the tests in the background makes them, and what they start,
-            # deaf to SIGINT.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *command: object) -> subprocess.CompletedProcess:
