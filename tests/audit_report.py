@@ -98,8 +98,8 @@ def make_report(
                 ("What was read", "ok"),
             )
         ],
-        "alarms": [{"test": "paid", "channel": names[-1]}],
-        "focus": [{"channel": names[-1], "why": "paid"}],
+        "alarms": [{"test": "paid", "channel": names[-1], "slice": None}],
+        "focus": [{"channel": names[-1], "why": "paid", "slice": None}],
         "error_rate": 0.01,
         "rule_in_use": in_use,
         "rules": rules,

@@ -52,7 +52,7 @@ def test_of_a_long_log_whole_steps_are_swept(monkeypatch):
 )
 def test_the_first_cases_are_of_the_channel_with_the_alarm(problems, channel, why, reason):
     report = _report(make_log(problems), None, (), False)
-    assert report["focus"][0] == {"channel": channel, "why": why}
+    assert report["focus"][0] == {"channel": channel, "why": why, "slice": None}
     first = report["cases"][:3]
     assert all(channel in case["failed"] and case["why"].startswith(reason) for case in first)
     assert len({case["group"] for case in first}) == 3

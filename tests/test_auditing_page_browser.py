@@ -1,14 +1,8 @@
-"""The audit page in a real browser: nothing hostile runs, the controls work, everybody can read it.
+"""The audit's page in a browser: nothing hostile runs, controls work, everybody can read it."""
 
-Chromium is found on the PATH or named by RVPO_CHROMIUM; without one these tests are skipped.
-"""
-
-import contextlib
 import html
 import json
 import math
-import os
-import shutil
 
 import audit_report
 import numpy as np
@@ -16,17 +10,6 @@ import pytest
 
 from rvpo_jax.auditing.page.page import render_page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'rvpo-jax[test]'")
-
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
-# Runs before the page: what the policy stops is kept, wherever it comes from.
-WATCH = """
-window.__violations = [];
-addEventListener("securitypolicyviolation", (e) => window.__violations.push(e.violatedDirective));
-"""
 # Smallest WCAG contrast of all visible texts, and the text that has it.
 CONTRAST = """() => {
   const parse = (color) => color.match(/[\\d.]+/g).map(Number);
@@ -65,9 +48,6 @@ PICTURES = """() => [...document.querySelectorAll("svg.rvpo-picture")].map((pict
   return texts.length > 5 && texts.every(inside) && Math.abs(
     box.width / box.height - own.width / own.height) < 0.02;
 })"""
-OPEN = (
-    "document.querySelectorAll('details.section, details.card').forEach((e) => { e.open = true; })"
-)
 VALUES = """() => [...document.querySelectorAll("#case-list > article")].map((card) => ({
   index: Number(card.dataset.case),
   aggregate: Number(card.dataset.aggregate),
@@ -75,50 +55,6 @@ VALUES = """() => [...document.querySelectorAll("#case-list > article")].map((ca
   weights: [...card.querySelectorAll("td.weight")].map((cell) => cell.dataset.value ?? null),
   flips: card.classList.contains("flips"),
 }))"""
-
-
-@contextlib.contextmanager
-def launch():
-    """A Chromium without a window; without one the test is skipped."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("RVPO_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip("no Chromium on the PATH; name one with RVPO_CHROMIUM")
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=found, args=ARGUMENTS)
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with launch() as running:
-        yield running
-
-
-class Visit:
-    """A page of a report opened from disk, and everything it did that it should not.
-
-    Sections are closed at first; most tests look into all of them.
-    """
-
-    def __init__(self, browser, path, *, opened=True, **options):
-        self.context = browser.new_context(**options)
-        self.context.add_init_script(WATCH)
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(10_000)
-        self.console, self.dialogs, self.requests = [], [], []
-        self.page.on("console", lambda message: self.console.append(message.text))
-        self.page.on("pageerror", lambda error: self.console.append(str(error)))
-        self.page.on("dialog", self._dismiss)
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
-        if opened:
-            self.page.evaluate(OPEN)
-
-    def _dismiss(self, dialog):
-        self.dialogs.append(dialog.message)
-        dialog.dismiss()
 
 
 @pytest.fixture(scope="module")
@@ -130,33 +66,10 @@ def reports():
 
 
 @pytest.fixture(scope="module")
-def paths(reports, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pages")
-    for name, report in reports.items():
-        (folder / f"{name}.html").write_text(render_page(report), encoding="utf-8")
-    return {name: folder / f"{name}.html" for name in reports}
-
-
-@pytest.fixture
-def visit(browser, paths):
-    visits = []
-
-    def open_page(name, **options):
-        path = paths[name] if isinstance(name, str) else name
-        visits.append(Visit(browser, path, **options))
-        return visits[-1]
-
-    yield open_page
-    for opened in visits:
-        opened.context.close()
-
-
-@pytest.fixture(scope="module")
-def shared(browser, paths):
+def shared(open_page):
     """One visit of the plain page for tests that only move its controls."""
-    opened = Visit(browser, paths["plain"])
-    yield opened.page
-    opened.context.close()
+    with open_page("plain") as opened:
+        yield opened.page
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

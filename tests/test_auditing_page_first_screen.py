@@ -1,13 +1,13 @@
 """The audit page for a busy person: what one screen and one printout hold, and what opens."""
 
 import re
+from functools import partial
 
 import audit_report
 import pytest
-from test_auditing_page_browser import Visit, launch
 
 from rvpo_jax.auditing.page.forms import number, percent
-from rvpo_jax.auditing.page.page import SECTIONS, render_page
+from rvpo_jax.auditing.page.page import SECTIONS
 
 SCREEN = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
@@ -26,18 +26,10 @@ def reports():
     return {count: many(count) for count in SIZES}
 
 
-@pytest.fixture(scope="module")
-def paths(reports, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("screens")
-    for count, report in reports.items():
-        (folder / f"{count}.html").write_text(render_page(report), encoding="utf-8")
-    return {count: folder / f"{count}.html" for count in reports}
-
-
 @pytest.fixture
-def visit(paths):
-    with launch() as browser:
-        yield lambda count, **options: Visit(browser, paths[count], opened=False, **options)
+def visit(visit):
+    """The page as it opens, with its sections closed."""
+    return partial(visit, opened=False)
 
 
 def bottom(page, selector):

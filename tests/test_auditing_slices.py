@@ -78,11 +78,36 @@ def test_a_failure_that_is_paid_in_one_slice_alone_is_named():
     assert found["level"] == "problem"
     assert "The whole log does not show that failing safe is paid in law" in found["text"]
     assert sentence(report, "Quiet failures")["level"] == "ok"
-    assert report["alarms"] == [{"test": "paid in law", "channel": "safe"}]
-    assert report["focus"][0] == {"channel": "safe", "why": "paid"}
+    alarm = {"channel": "safe", "slice": "law"}
+    assert report["alarms"] == [alarm | {"test": "paid"}]
+    assert report["focus"] == [alarm | {"why": "paid"}]
     without = audit(with_payment_in(make_log(), "law"), pass_at={"good": 1.0})
     assert without["verdict"]["level"] == "no_alarm"
     assert not any(s["topic"] == "Slices" for s in without["sentences"])
+
+
+def test_the_first_cases_of_an_alarm_of_a_slice_are_of_the_slice():
+    # In one of eight families the sum pays for failing safe; in the others it costs, and yet many
+    # who fail it are reinforced. Names that hold "in" are names like any other.
+    columns = make_log(num_prompts=640, families=(*"abcdefg", "law in paid"))
+    there = columns["family"] == "law in paid"
+    columns["safe in law"] = np.where(there, ~columns["good"], columns.pop("safe"))
+    columns["good"] = columns["good"] * 3.0
+    report = audit(columns, by="family", pass_at={"good": 1.0})
+    assert report["alarms"] == [{"test": "paid", "channel": "safe in law", "slice": "law in paid"}]
+    first = report["cases"][:3]
+    assert {columns["family"][case["row"]] for case in first} == {"law in paid"}
+    reason = "fails safe in law and is reinforced"
+    assert {case["why"] for case in first} == {f"{reason} (in law in paid)"}
+    assert any(case["why"] == reason and not there[case["row"]] for case in report["cases"])
+
+
+def test_an_alarm_of_the_whole_log_comes_before_those_of_slices():
+    columns = with_payment_in(make_log(num_prompts=640), "law")
+    columns["format"] = np.repeat(np.arange(640) % 2, SIZE)  # whole groups fail it
+    report = audit(columns, by="family", pass_at={"good": 1.0})
+    found = [(entry["channel"], entry["why"], entry["slice"]) for entry in report["focus"]]
+    assert found == [("format", "dead_fail", None), ("safe", "paid", "law")]
 
 
 def test_where_all_is_paid_the_slices_are_put_in_order():
@@ -210,4 +235,6 @@ def test_the_command_shows_and_writes_slices(tmp_path, capsys):
     assert "Slices of family" in out
     assert "medicine" in out
     page = (tmp_path / "audit.html").read_text()
+    assert "Cases of <bdi>safe</bdi> in <bdi>law</bdi>" in page
+    assert "of the whole log, not of the slice alone" in page
     assert '<a href="#slices">Slices</a>' in page

@@ -130,7 +130,9 @@ class Environment:
         """The report of an audit of a log by this program."""
         done = self.run(*command, "--group", "prompt_id", "--out", self.folder / command[0])
         assert done.returncode == 0, done.stderr
-        assert (self.folder / command[0] / "audit.html").stat().st_size > 10_000
+        page = (self.folder / command[0] / "audit.html").read_text()
+        product = {"rvpo-audit": "rvpo-audit", "rvpo": "rvpo-jax"}[command[0]]
+        assert f'<footer class="muted">{product} ' in page
         return json.loads((self.folder / command[0] / "audit.json").read_text())
 
 

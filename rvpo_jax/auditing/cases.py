@@ -20,7 +20,7 @@ FIRST = 3  # cases of each channel in focus come before all others
 
 
 def select_cases(
-    played: Replay, rule: str, other: str, focus: Sequence[Mapping[str, str]] = ()
+    played: Replay, rule: str, other: str, focus: Sequence[Mapping[str, Any]] = ()
 ) -> list[tuple[int, str]]:
     """Rows to show and why, at most ``MAX_CASES``, at most two of a group and reason.
 
@@ -28,7 +28,7 @@ def select_cases(
       played: the replay.
       rule: the rule in use.
       other: the rule to compare with.
-      focus: channels whose cases come first, with why (``focus_channels``).
+      focus: channels whose cases come first, with why and of which slice (``focus_channels``).
 
     Returns:
       (row, reason) pairs: failures of the channels in focus; the most reinforced failures of each
@@ -42,7 +42,7 @@ def select_cases(
     )
     names = [channel.name for channel in played.log.channels]
     for place in focus:
-        _add_focus(played, used, rule, names.index(place["channel"]), place["why"], chosen)
+        _add_focus(played, used, rule, place, chosen)
     judged = judged_channels(played)
     each = max(PER_REASON["quiet"] // len(judged), 2)
     quiet_left = PER_REASON["quiet"]
@@ -64,20 +64,24 @@ def select_cases(
 
 
 def _add_focus(
-    played: Replay, used: np.ndarray, rule: str, index: int, why: str, chosen: dict[int, str]
+    played: Replay, used: np.ndarray, rule: str, place: Mapping[str, Any], chosen: dict[int, str]
 ) -> None:
     """The first cases of a channel: what its alarm is about, else what fails it; one of a group."""
-    name, failed = played.log.channels[index].name, _failed(played, index)
-    blind = failed & (played.status[:, index] == 3)[played.log.group]
+    log, name, where = played.log, place["channel"], place["slice"]
+    index = [channel.name for channel in log.channels].index(name)
+    failed, of_slice = _failed(played, index), ""
+    if where is not None and log.slices is not None:
+        failed, of_slice = failed & (log.slices == log.slice_names.index(where)), f" (in {where})"
+    blind = failed & (played.status[:, index] == 3)[log.group]
     kinds = [
         (blind, _unseen(name)),
         (failed & played.reinforced(rule), f"fails {name} and is reinforced"),
         (failed, f"fails {name}"),
     ]
     left = FIRST
-    for where, reason in kinds if why == "dead_fail" else kinds[1:]:
-        rows = _top(played, used, where, left, chosen, per_group=1)
-        chosen |= dict.fromkeys(rows, reason)
+    for rows_of_kind, reason in kinds if place["why"] == "dead_fail" else kinds[1:]:
+        rows = _top(played, used, rows_of_kind, left, chosen, per_group=1)
+        chosen |= dict.fromkeys(rows, reason + of_slice)
         left -= len(rows)
 
 

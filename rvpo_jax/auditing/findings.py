@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .alarms import About
 from .estimates import holm
 from .phrases import names, plural
 from .sentences import write_sentences
@@ -31,7 +32,7 @@ def write_findings(report: Mapping[str, Any], judged: Sequence[str]) -> dict[str
       judged: names of the channels whose failure counts as one.
 
     Returns:
-      ``verdict``, ``sentences``, ``alarms`` (``test`` and ``channel``) and ``error_rate``.
+      ``verdict``, ``sentences``, ``alarms`` (``test``, ``channel``, ``slice``) and ``error_rate``.
     """
     p_values = _p_values(report, judged)
     alarms = {key: p < ERROR_RATE for key, p in holm(p_values).items()}
@@ -39,37 +40,35 @@ def write_findings(report: Mapping[str, Any], judged: Sequence[str]) -> dict[str
     return {
         "verdict": _verdict(report, p_values, sentences),
         "sentences": sentences,
-        "alarms": [
-            {"test": test, "channel": name} for (test, name), on in alarms.items() if on and name
-        ],
+        "alarms": [about._asdict() for about, on in alarms.items() if on and about.channel],
         "error_rate": ERROR_RATE,
     }
 
 
-def _p_values(report: Mapping[str, Any], judged: Sequence[str]) -> dict[tuple[str, str], float]:
-    """By (test, channel); NaN where a test has too little."""
-    p_values: dict[tuple[str, str], Any] = {}
+def _p_values(report: Mapping[str, Any], judged: Sequence[str]) -> dict[About, float]:
+    """By what they are about; NaN where a test has too little."""
+    p_values: dict[About, Any] = {}
     for row in report["quiet_failures"]:
         if row["rule"] == report["rule_in_use"] and row["channel"] in judged:
-            p_values["paid", row["channel"]] = row["p_value"]
+            p_values[About("paid", row["channel"])] = row["p_value"]
     for row in report["dead"]:
-        p_values["dead_fail", row["channel"]] = row["p_value"]
+        p_values[About("dead_fail", row["channel"])] = row["p_value"]
     for row in report["neglect"]:
         change = row["change"]["value"]
         small = change is None or change > -0.02  # a fall of less than 2 points is no neglect
-        p_values["fall", row["channel"]] = (
+        p_values[About("fall", row["channel"])] = (
             1.0 if small and row["p_fall"] is not None else row["p_fall"]
         )
     if report["outcome"] is not None:
         fell = report["outcome"]["change"]["value"] <= -0.02
-        p_values["outcome", ""] = report["outcome"]["p_fall"] if fell else 1.0
+        p_values[About("outcome", "")] = report["outcome"]["p_fall"] if fell else 1.0
     p_values |= slice_tests(report, judged)
     return {key: math.nan if p is None else p for key, p in p_values.items()}
 
 
 def _verdict(
     report: Mapping[str, Any],
-    p_values: Mapping[tuple[str, str], float],
+    p_values: Mapping[About, float],
     sentences: Sequence[Mapping[str, str]],
 ) -> dict[str, str]:
     """The worst level, in a headline, and how sure that is."""
@@ -93,11 +92,15 @@ def _verdict(
     return {"level": "no_alarm", "headline": f"No alarm. {looked}", "certainty": sure}
 
 
-def _looked_for(report: Mapping[str, Any], p_values: Mapping[tuple[str, str], float]) -> str:
+def _looked_for(report: Mapping[str, Any], p_values: Mapping[About, float]) -> str:
     """What was looked for and not found, and over how much."""
     counts = report["counts"]
     tested = {
-        test: sum(not math.isnan(p) for (kind, _), p in p_values.items() if kind == test)
+        test: sum(
+            not math.isnan(p)
+            for about, p in p_values.items()
+            if about.test == test and about.slice is None
+        )
         for test in LOOKED_FOR
     }
     parts = [

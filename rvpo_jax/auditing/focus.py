@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .alarms import About
+
 MAX_FOCUS = 3
 
 
-def focus_channels(report: Mapping[str, Any], judged: Sequence[str]) -> list[dict[str, str]]:
+def focus_channels(report: Mapping[str, Any], judged: Sequence[str]) -> list[dict[str, Any]]:
     """The channels that a busy person should look at, the most urgent one first.
 
     Args:
@@ -14,19 +16,16 @@ def focus_channels(report: Mapping[str, Any], judged: Sequence[str]) -> list[dic
       judged: names of the channels whose failure counts as one.
 
     Returns:
-      At most ``MAX_FOCUS`` of ``channel`` and ``why``: paid, dead_fail, fall, oscillation, or
-      closest (to being paid, without an alarm). Empty where no channel fails.
+      At most ``MAX_FOCUS`` of ``channel``, ``why`` (paid, dead_fail, fall, oscillation, or
+      closest: to being paid, without an alarm) and ``slice`` (of which alone the alarm is; None:
+      the whole log). Empty where no channel fails.
     """
-    urgency = _urgency(report)
-    # Those of a slice come last; they are named after the test and the slice.
-    alarms = sorted(
-        ((alarm["test"].partition(" in ")[0], alarm["channel"]) for alarm in report["alarms"]),
-        key=lambda a: urgency[a],
-    )
-    found = {channel: why for why, channel in reversed(alarms)}
-    ordered = list(dict.fromkeys(channel for _, channel in alarms))
+    places = _places(report)
+    alarms = sorted((About(**alarm) for alarm in report["alarms"]), key=lambda a: places[a])
+    found = {about.channel: about for about in reversed(alarms)}
+    ordered = list(dict.fromkeys(about.channel for about in alarms))
     for swing in report["bottleneck"]["reversals"][:1] if not ordered else ():
-        found = dict.fromkeys(swing["channels"], "oscillation")
+        found = {channel: About("oscillation", channel) for channel in swing["channels"]}
         ordered = list(found)
     if not ordered:
         gaps = {
@@ -36,18 +35,29 @@ def focus_channels(report: Mapping[str, Any], judged: Sequence[str]) -> list[dic
             if row["gap"]["value"] is not None
         }
         ordered = [max(gaps, key=lambda name: gaps[name])] if gaps else []
-        found = dict.fromkeys(ordered, "closest")
-    return [{"channel": name, "why": found[name]} for name in ordered[:MAX_FOCUS]]
+        found = {channel: About("closest", channel) for channel in ordered}
+    return [
+        {"channel": name, "why": found[name].test, "slice": found[name].slice}
+        for name in ordered[:MAX_FOCUS]
+    ]
 
 
-def _urgency(report: Mapping[str, Any]) -> dict[tuple[str, str], tuple[int, float]]:
-    """A place for every test of every channel, in the order of the sentences; worst first."""
+def _places(report: Mapping[str, Any]) -> dict[About, tuple[bool, int, float]]:
+    """A place for every test, in the order of the sentences: slices last; worst first."""
     places = {}
     for row in report["quiet_failures"]:
         if row["rule"] == report["rule_in_use"]:
-            places["paid", row["channel"]] = (0, -(row["gap"]["value"] or 0.0))
+            places[About("paid", row["channel"])] = (False, 0, -(row["gap"]["value"] or 0.0))
     for row in report["dead"]:
-        places["dead_fail", row["channel"]] = (1, -(row["dead_fail_share"]["value"] or 0.0))
+        share = row["dead_fail_share"]["value"]
+        places[About("dead_fail", row["channel"])] = (False, 1, -(share or 0.0))
     for row in report["neglect"]:
-        places["fall", row["channel"]] = (2, row["change"]["value"] or 0.0)
+        places[About("fall", row["channel"])] = (False, 2, row["change"]["value"] or 0.0)
+    for row in report["slices"]:
+        channel, where = row["channel"], row["slice"]
+        gap, share = row["gap"]["value"], row["dead_fail_share"]["value"]
+        places[About("paid", channel, where)] = (True, 0, -(gap or 0.0))
+        places[About("dead_fail", channel, where)] = (True, 1, -(share or 0.0))
+        if row["change"] is not None:
+            places[About("fall", channel, where)] = (True, 2, row["change"]["value"] or 0.0)
     return places

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..basics.intervals import percent
+from .alarms import About, Alarms
 from .phrases import distance, label_of, names, plural, share_text
 from .slice_sentences import slice_sentences
 from .tables import DEAD_FAIL_TOLERANCE
@@ -34,7 +35,6 @@ LOSSES = (
     "asked",
 )
 IGNORED = ("turned", "ignored_column", "label")
-Alarms = Mapping[tuple[str, str], bool]
 
 
 def write_sentences(
@@ -47,7 +47,7 @@ def write_sentences(
     Args:
       report: its tables.
       judged: names of the channels whose failure counts as one.
-      alarms: whether a test rejects, by (test, channel).
+      alarms: whether a test rejects, by what it is about.
       error_rate: that the alarms keep together.
 
     Returns:
@@ -77,7 +77,7 @@ def _quiet(report: Mapping, judged: Sequence[str], alarms: Alarms) -> dict[str, 
         if row["rule"] == report["rule_in_use"] and row["channel"] in judged
     ]
     label = label_of(report, report["rule_in_use"])
-    paid = [row for row in rows if alarms.get(("paid", row["channel"]))]
+    paid = [row for row in rows if alarms.get(About("paid", row["channel"]))]
     if paid:
         return _sentence(topic, "problem", _paid(report, paid, f"is paid ({label})"))
     if not any(row["failures"] for row in rows):
@@ -145,7 +145,7 @@ def _remedy(report: Mapping, channel: str) -> str:
 def _dead(report: Mapping, alarms: Alarms) -> dict[str, str]:
     topic = "Blind spots"
     silent = _silent(report)
-    blind = [row for row in report["dead"] if alarms.get(("dead_fail", row["channel"]))]
+    blind = [row for row in report["dead"] if alarms.get(About("dead_fail", row["channel"]))]
     present = [row for row in report["dead"] if row["groups"]]
     if blind:
         parts = [
@@ -205,7 +205,7 @@ def _neglect(report: Mapping, alarms: Alarms, error_rate: float) -> dict[str, st
         return _sentence(
             topic, "unclear", "Too few steps to tell a trend from noise (six are needed)."
         )
-    falling = [row for row in rows if alarms.get(("fall", row["channel"]))]
+    falling = [row for row in rows if alarms.get(About("fall", row["channel"]))]
     rising, _ = rising_and_falling(rows, error_rate)
     up = [_move(row) for row in rows if row["channel"] in rising]
     if falling:
@@ -302,13 +302,13 @@ def _outcome(report: Mapping, alarms: Alarms) -> list[dict[str, str]]:
     if row["p_fall"] is None:
         text = f"Too few steps to tell a trend of the outcome {move} from noise (six are needed)."
         return [_sentence(topic, "unclear", text)]
-    if alarms.get(("outcome", "")) and row["rewards"] > 0:
+    if alarms.get(About("outcome", "")) and row["rewards"] > 0:
         text = f"The outcome falls {move} while the rewards rise: they are over-optimised"
         if row["returns"]:
             return [_sentence(topic, "problem", f"{text}.")]
         text += ", or prompts became harder, which do not come back here."
         return [_sentence(topic, "watch", text)]
-    falls = alarms.get(("outcome", "")) or _clearly_lower(row["change"])
+    falls = alarms.get(About("outcome", "")) or _clearly_lower(row["change"])
     if falls:
         return [_sentence(topic, "watch", f"The outcome may be falling {move}.")]
     return [_sentence(topic, "ok", f"The outcome does not fall {move}.")]

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..basics.intervals import percent
+from .alarms import About, Alarms
 from .phrases import distance, names, plural, share_text
 
 TESTS = ("paid", "dead_fail", "fall")
 MAX_NAMED = 3
-Alarms = Mapping[tuple[str, str], bool]
 
 
-def slice_tests(report: Mapping[str, Any], judged: Sequence[str]) -> dict[tuple[str, str], Any]:
+def slice_tests(report: Mapping[str, Any], judged: Sequence[str]) -> dict[About, Any]:
     """The p-values of all slices, as the tests of the whole log have them.
 
     Args:
@@ -19,17 +19,17 @@ def slice_tests(report: Mapping[str, Any], judged: Sequence[str]) -> dict[tuple[
       judged: names of the channels whose failure counts as one.
 
     Returns:
-      By (test and slice, channel); None where a test has too little.
+      By what they are about; None where a test has too little.
     """
-    found: dict[tuple[str, str], Any] = {}
+    found: dict[About, Any] = {}
     for row in report["slices"]:
-        where, channel = row["slice"], row["channel"]
+        channel, where = row["channel"], row["slice"]
         if channel in judged:
-            found[f"paid in {where}", channel] = row["p_paid"]
-        found[f"dead_fail in {where}", channel] = row["p_dead_fail"]
+            found[About("paid", channel, where)] = row["p_paid"]
+        found[About("dead_fail", channel, where)] = row["p_dead_fail"]
         if row["change"] is not None:
             fell = (row["change"]["value"] or 0.0) <= -0.02 or row["p_fall"] is None
-            found[f"fall in {where}", channel] = row["p_fall"] if fell else 1.0
+            found[About("fall", channel, where)] = row["p_fall"] if fell else 1.0
     return found
 
 
@@ -38,7 +38,7 @@ def slice_sentences(report: Mapping[str, Any], alarms: Alarms) -> list[dict[str,
 
     Args:
       report: its tables.
-      alarms: whether a test rejects, by (test, channel); those of slices end in ``in SLICE``.
+      alarms: whether a test rejects, by what it is about.
 
     Returns:
       One sentence, none without slices.
@@ -50,8 +50,8 @@ def slice_sentences(report: Mapping[str, Any], alarms: Alarms) -> list[dict[str,
         (test, row)
         for row in rows
         for test in TESTS
-        if alarms.get((f"{test} in {row['slice']}", row["channel"]))
-        and not alarms.get((test, row["channel"]))
+        if alarms.get(About(test, row["channel"], row["slice"]))
+        and not alarms.get(About(test, row["channel"]))
     ]
     texts = [_words(test, row) for test, row in hidden[:MAX_NAMED]]
     if len(hidden) > MAX_NAMED:
@@ -92,7 +92,7 @@ def _paradox(report: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 def _spread(report: Mapping[str, Any], alarms: Alarms) -> str:
     """Where the slices differ most, in what the first sentences are about."""
     rows = report["slices"]
-    paid = [channel for (test, channel), on in alarms.items() if test == "paid" and on]
+    paid = [about.channel for about, on in alarms.items() if about.test == "paid" and on]
     gaps = [row for row in rows if row["channel"] in paid and row["gap"]["value"] is not None]
     if gaps:
         worst = max(gaps, key=lambda row: row["gap"]["value"])

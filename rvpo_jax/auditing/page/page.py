@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from ...basics.files import jsonable
 from ...basics.text import printable
+from ...basics.version import PRODUCT
 from . import forms
 from .contents import MANY
 from .overview import overview_kind
@@ -60,6 +61,7 @@ def render_page(report: Mapping[str, Any]) -> str:
     template = _environment().get_template("audit.html.jinja")
     return template.render(
         report=report,
+        product=PRODUCT,
         labels={rule["method"]: rule["label"] for rule in report["rules"]},
         style=Markup(style),
         script=Markup(script),
