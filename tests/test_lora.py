@@ -71,6 +71,10 @@ def batch(seed=0):
     )
 
 
+def logprobs_of(model, params, temperature=1.0, capacity=None):
+    return jax.jit(lambda params: model.logprobs(params, batch(), temperature, capacity))(params)
+
+
 def test_a_run_starts_as_the_model_it_starts_from():
     model, frozen, _ = made()
     adapters = model.adapters(jax.random.key(1))
@@ -79,7 +83,8 @@ def test_a_run_starts_as_the_model_it_starts_from():
     assert not jnp.any(adapters["layers"]["q_proj"][B])
     assert jnp.std(adapters["layers"]["q_proj"][A]) > 0
     inputs = (batch().prompts, batch().prompt_mask, batch().completions)
-    got, want = model.logits(join(adapters, frozen), *inputs), FULL.logits(frozen, *inputs)
+    got = jax.jit(model.logits)(join(adapters, frozen), *inputs)
+    want = jax.jit(FULL.logits)(frozen, *inputs)
     np.testing.assert_array_equal(got, want)
 
 
@@ -90,8 +95,8 @@ def test_adapters_compute_what_the_merged_parameters_do(capacity):
     moved = np.abs(merged["layers"]["q_proj"]["kernel"] - frozen["layers"]["q_proj"]["kernel"])
     pair = jax.tree.map(lambda x: np.asarray(x, np.float64), adapters["layers"]["q_proj"])
     np.testing.assert_allclose(moved, np.abs(ALPHA / RANK * pair[A] @ pair[B]), atol=1e-5)
-    got = model.logprobs(join(adapters, frozen), batch(), 0.7, capacity)
-    want = FULL.logprobs(merged, batch(), 0.7, capacity)
+    got = logprobs_of(model, join(adapters, frozen), 0.7, capacity)
+    want = logprobs_of(FULL, merged, 0.7, capacity)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), got, want)
 
 
@@ -105,7 +110,8 @@ def test_adapters_sample_what_the_merged_parameters_do(num_slots):
         )
         keys = prompt_keys(jax.random.key(0), 0, PROMPTS)
         wanted = jnp.ones((PROMPTS, GROUP), bool)
-        return sample(params, batch().prompts, batch().prompt_mask, keys, wanted).completions
+        inputs = (batch().prompts, batch().prompt_mask, keys, wanted)
+        return jax.jit(sample)(params, *inputs).completions
 
     got = sampled(model, join(adapters, frozen))
     np.testing.assert_array_equal(got, sampled(FULL, merge(adapters, frozen, CONFIG)))
@@ -117,10 +123,17 @@ def test_gradients_are_those_of_the_chain_rule():
     def loss(logprobs):
         return jnp.sum(jnp.where(batch().completion_mask, logprobs, 0.0))
 
-    got = jax.grad(lambda x: loss(model.logprobs(join(x, frozen), batch(), 1.0, None)[0]))(adapters)
-    full = jax.grad(lambda x: loss(FULL.logprobs(x, batch(), 1.0, None)[0]))(
-        merge(adapters, frozen, CONFIG)
-    )
+    @jax.jit
+    @jax.grad
+    def of_adapters(adapters):
+        return loss(model.logprobs(join(adapters, frozen), batch(), 1.0, None)[0])
+
+    @jax.jit
+    @jax.grad
+    def of_all(params):
+        return loss(FULL.logprobs(params, batch(), 1.0, None)[0])
+
+    got, full = of_adapters(adapters), of_all(merge(adapters, frozen, CONFIG))
     for target, pair in adapters["layers"].items():
         kernel = np.asarray(full["layers"][target]["kernel"], np.float64)
         a, b = (np.asarray(pair[name], np.float64) for name in (A, B))
@@ -131,19 +144,24 @@ def test_gradients_are_those_of_the_chain_rule():
         np.testing.assert_allclose(got["layers"][target][B], of_b, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", LAYOUTS)
-def test_a_step_moves_the_adapters_alone_on_one_device_as_on_eight(shape):
+def moved(layout):
     model, frozen, adapters = made()
+    step = make_train_step(
+        lambda params, batch: model.logprobs(params, batch, 1.0, None), "rvpo", optax.sgd(0.1)
+    )
+    state = init_state(adapters, optax.sgd(0.1), jax.random.key(0), frozen=frozen)
+    return layout.step(step)(layout.place(jax.tree.map(jnp.copy, state)), batch())[0]
 
-    def moved(layout):
-        step = make_train_step(
-            lambda params, batch: model.logprobs(params, batch, 1.0, None), "rvpo", optax.sgd(0.1)
-        )
-        state = init_state(adapters, optax.sgd(0.1), jax.random.key(0), frozen=frozen)
-        state = layout.place(jax.tree.map(jnp.copy, state))
-        return layout.step(step)(state, batch())[0]
 
-    one, eight = moved(layout_of(None, 1)), moved(layout_of(shape))
+@pytest.fixture(scope="module")
+def moved_on_one():
+    return moved(layout_of(None, 1))
+
+
+@pytest.mark.parametrize("shape", LAYOUTS)
+def test_a_step_moves_the_adapters_alone_on_one_device_as_on_eight(shape, moved_on_one):
+    _, frozen, adapters = made()
+    one, eight = moved_on_one, moved(layout_of(shape))
     jax.tree.map(np.testing.assert_array_equal, one.frozen, frozen)
     jax.tree.map(np.testing.assert_array_equal, eight.frozen, frozen)
     jax.tree.map(
@@ -167,8 +185,7 @@ def test_frozen_matrices_are_kept_as_they_are_multiplied():
     assert kinds["norm/scale"] == kinds["layers/q_proj/bias"] == jnp.float32
     full = build_model(dataclasses.replace(config, lora_rank=0), VOCAB).init(jax.random.key(0))
     assert full["embed"]["embedding"].dtype == jnp.float32
-    got = model.logprobs(join(adapters, frozen), batch(), 1.0, None)
-    want = model.logprobs(join(adapters, full), batch(), 1.0, None)
+    got, want = (logprobs_of(model, join(adapters, params)) for params in (frozen, full))
     jax.tree.map(np.testing.assert_array_equal, got, want)
     assert adapters["layers"]["q_proj"][A].dtype == jnp.float32
 

@@ -19,6 +19,18 @@ MODEL = Transformer(architecture("tiny", 12))
 PARAMS = jax.tree.map(lambda x: 3 * x, init_params(MODEL, jax.random.key(0)))
 
 
+def logprobs_of(tokens, mask, rollout, temperature=1.0):
+    """Of the full forward pass, 0 on padding."""
+
+    @jax.jit
+    def full(params):
+        logits = MODEL.apply({"params": params}, tokens, mask, rollout.completions) / temperature
+        logprobs, _ = losses.token_logprobs(logits, rollout.completions)
+        return jnp.where(rollout.completion_mask, logprobs, 0.0)
+
+    return full(PARAMS)
+
+
 def apply(method):
     return lambda params, *args: MODEL.apply({"params": params}, *args, method=method)
 
@@ -57,9 +69,7 @@ def test_logprobs_equal_those_of_the_full_forward_pass(temperature):
     tokens, mask = prompts()
     keys = prompt_keys(jax.random.key(1), 0, 4)
     rollout = jax.jit(sampler(temperature=temperature))(PARAMS, tokens, mask, keys)
-    logits = MODEL.apply({"params": PARAMS}, tokens, mask, rollout.completions) / temperature
-    expected, _ = losses.token_logprobs(logits, rollout.completions)
-    expected = jnp.where(rollout.completion_mask, expected, 0.0)
+    expected = logprobs_of(tokens, mask, rollout, temperature)
     np.testing.assert_allclose(rollout.logprobs, expected, atol=1e-5)
     assert rollout.completion_mask.sum() > 20
 
@@ -149,11 +159,16 @@ def test_completions_do_not_depend_on_padding_or_on_the_rest_of_the_batch():
     np.testing.assert_array_equal(alone, expected[2:3])
 
 
+@pytest.fixture(scope="module")
+def sampled_on_one():
+    return jax.jit(sampler())(PARAMS, *prompts(8), prompt_keys(jax.random.key(1), 0, 8))
+
+
 @pytest.mark.parametrize("shape", LAYOUTS)
-def test_eight_devices_sample_what_one_samples(shape):
+def test_eight_devices_sample_what_one_samples(shape, sampled_on_one):
+    expected = sampled_on_one
     tokens, mask = prompts(8)
     keys = prompt_keys(jax.random.key(1), 0, 8)
-    expected = jax.jit(sampler())(PARAMS, tokens, mask, keys)
     layout = layout_of(shape)
     params = layout.for_sampling(layout.place(PARAMS))
     actual = layout.map_prompts(sampler())(params, tokens, mask, keys)
@@ -188,9 +203,7 @@ def test_logprobs_of_a_long_cache_equal_those_of_the_full_forward_pass(max_token
     tokens, mask = prompts()
     keys = prompt_keys(jax.random.key(3), 0, 4)
     rollout = jax.jit(sampler(max_tokens, num_slots=3))(PARAMS, tokens, mask, keys)
-    logits = MODEL.apply({"params": PARAMS}, tokens, mask, rollout.completions)
-    expected, _ = losses.token_logprobs(logits, rollout.completions)
-    expected = jnp.where(rollout.completion_mask, expected, 0.0)
+    expected = logprobs_of(tokens, mask, rollout)
     np.testing.assert_allclose(rollout.logprobs, expected, atol=1e-5)
 
 

@@ -1,5 +1,7 @@
 """The decoder against a float64 NumPy forward pass, and its own invariances."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -75,6 +77,11 @@ def numpy_forward(params, arch, tokens):
     return norm(x, p["norm"]["scale"]) @ p["embed"]["embedding"].T
 
 
+def apply(model, params, *inputs):
+    """One program: op by op, each shape of each op would be compiled."""
+    return jax.jit(model.apply)({"params": params}, *inputs)
+
+
 def inputs(num_prompts=3, group_size=2, prompt_len=6, completion_len=5):
     rng = np.random.default_rng(0)
     prompts = rng.integers(0, ARCH.vocab_size, (num_prompts, prompt_len))
@@ -88,7 +95,7 @@ def test_logits_equal_a_float64_forward_pass_of_each_sequence_alone():
     model = Transformer(ARCH)
     params = perturbed_params(model)
     prompts, mask, completions = inputs()
-    actual = model.apply({"params": params}, prompts, mask, completions)
+    actual = np.asarray(apply(model, params, prompts, mask, completions))
     for b in range(3):
         prompt = np.asarray(prompts[b])[np.asarray(mask[b])]
         for g in range(2):
@@ -99,37 +106,39 @@ def test_logits_equal_a_float64_forward_pass_of_each_sequence_alone():
 
 def test_cached_decoding_equals_the_full_forward_pass():
     model = Transformer(ARCH)
-    params = {"params": perturbed_params(model)}
+    params = perturbed_params(model)
     prompts, mask, completions = inputs()
-    full = model.apply(params, prompts, mask, completions)
-    first, prefix = model.apply(params, prompts, mask, method="prefill")
+    full = apply(model, params, prompts, mask, completions)
+    params = {"params": params}
+    first, prefix = jax.jit(functools.partial(model.apply, method="prefill"))(params, prompts, mask)
+    decode = jax.jit(functools.partial(model.apply, method="decode"))
     steps = [jnp.broadcast_to(first[:, None], full[:, :, 0].shape)]
     cache = model.empty_cache(3, 2, 5)
     for slot in range(4):
         tokens = completions[:, :, slot]
         age = jnp.full(tokens.shape, slot)
-        logits, cache = model.apply(params, tokens, age, slot, prefix, mask, cache, method="decode")
+        logits, cache = decode(params, tokens, age, slot, prefix, mask, cache)
         steps.append(logits)
     np.testing.assert_allclose(jnp.stack(steps, axis=2), full, atol=1e-5)
 
 
 def test_left_padding_changes_nothing_whatever_it_holds():
     model = Transformer(ARCH)
-    params = {"params": perturbed_params(model)}
+    params = perturbed_params(model)
     prompts, mask, completions = inputs()
-    expected = model.apply(params, prompts, mask, completions)
+    expected = apply(model, params, prompts, mask, completions)
     wide = jnp.concatenate([jnp.full((3, 4), 7), prompts], axis=1)
     wide_mask = jnp.concatenate([jnp.zeros((3, 4), bool), mask], axis=1)
-    actual = model.apply(params, wide, wide_mask, completions)
+    actual = apply(model, params, wide, wide_mask, completions)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_later_completion_tokens_do_not_reach_earlier_ones():
     model = Transformer(ARCH)
-    params = {"params": perturbed_params(model)}
+    params = perturbed_params(model)
     prompts, mask, completions = inputs()
-    expected = model.apply(params, prompts, mask, completions)
-    actual = model.apply(params, prompts, mask, completions.at[:, :, 3:].set(0))
+    expected = apply(model, params, prompts, mask, completions)
+    actual = apply(model, params, prompts, mask, completions.at[:, :, 3:].set(0))
     np.testing.assert_allclose(actual[:, :, :4], expected[:, :, :4], atol=1e-6)
 
 
@@ -143,41 +152,40 @@ def test_attention_in_chunks_equals_attention_at_once(monkeypatch, length):
         logits = model.apply(params, prompts, mask, completions)
         return jnp.sum(losses.token_logprobs(logits, completions)[0])
 
-    expected, expected_grad = jax.value_and_grad(loss)(params)
+    # Traced anew: the constants are read when it is.
+    expected, expected_grad = jax.jit(jax.value_and_grad(lambda x: loss(x)))(params)
     monkeypatch.setattr(attention, "KEY_STEP", 4)
     monkeypatch.setattr(attention, "QUERY_CHUNK", 3)
-    actual, actual_grad = jax.value_and_grad(loss)(params)
+    actual, actual_grad = jax.jit(jax.value_and_grad(lambda x: loss(x)))(params)
     assert actual == pytest.approx(float(expected), abs=1e-4)
     chex.assert_trees_all_close(actual_grad, expected_grad, atol=1e-4)
 
 
+@functools.cache
+def gradient(**options):
+    prompts, mask, completions = inputs()
+    model = Transformer(ARCH, **options)
+
+    def loss(params):
+        logits = model.apply({"params": params}, prompts, mask, completions)
+        return jnp.sum(losses.token_logprobs(logits, completions)[0])
+
+    return jax.jit(jax.grad(loss))(perturbed_params(Transformer(ARCH)))
+
+
 @pytest.mark.parametrize("keeps", ["nothing", "products"])
 def test_recomputing_layers_gives_the_same_gradient(keeps):
-    prompts, mask, completions = inputs()
-    params = perturbed_params(Transformer(ARCH))
-
-    def grad(model):
-        def loss(params):
-            logits = model.apply({"params": params}, prompts, mask, completions)
-            return jnp.sum(losses.token_logprobs(logits, completions)[0])
-
-        return jax.grad(loss)(params)
-
-    chex.assert_trees_all_close(
-        grad(Transformer(ARCH, remat=True, remat_keeps=keeps)),
-        grad(Transformer(ARCH)),
-        rtol=1e-4,
-        atol=1e-5,
-    )
+    actual = gradient(remat=True, remat_keeps=keeps)
+    chex.assert_trees_all_close(actual, gradient(), rtol=1e-4, atol=1e-5)
 
 
 def test_bfloat16_keeps_float32_parameters_and_logits():
     model = Transformer(ARCH, dtype=jnp.bfloat16)
     params = init_params(model, jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
-    logits = model.apply({"params": params}, *inputs())
+    logits = apply(model, params, *inputs())
     assert logits.dtype == jnp.float32
-    exact = Transformer(ARCH).apply({"params": params}, *inputs())
+    exact = apply(Transformer(ARCH), params, *inputs())
     np.testing.assert_allclose(logits, exact, atol=0.05)
 
 
@@ -202,26 +210,32 @@ def test_unknown_preset_and_too_large_vocabulary_are_refused():
     assert "tiny" in PRESETS
 
 
-@pytest.mark.parametrize("kind", ["repeat", "splash_interpret"])
-@pytest.mark.parametrize("dead", [False, True])
-def test_every_kind_of_attention_gives_the_logits_and_gradients_of_the_streams(kind, dead):
+@functools.cache
+def logits_and_gradients(attention, dead):
     # 40 + 3 x 37 tokens: not a multiple of the kernel's 128. Also with a prompt of one token.
     rng = np.random.default_rng(0)
     prompts = jnp.asarray(rng.integers(0, 31, (2, 40)))
     start = jnp.array([0, 39 if dead else 13])
     mask = jnp.arange(40)[None] >= start[:, None]
     completions = jnp.asarray(rng.integers(0, 31, (2, 3, 37)))
-    params = perturbed_params(Transformer(ARCH))
     weights = jnp.asarray(rng.normal(size=completions.shape), jnp.float32)
+    model = Transformer(ARCH, attention=attention)
 
-    def loss(params, attention):
-        model = Transformer(ARCH, attention=attention)
+    def loss(params):
         logits = model.apply({"params": params}, prompts, mask, completions)
         logprobs, entropy = losses.token_logprobs(logits, completions)
         return jnp.sum(weights * (logprobs + 0.2 * entropy)), logits
 
-    grad = jax.value_and_grad(loss, has_aux=True)
-    (_, expected), expected_grad = grad(params, "streams")
-    (_, actual), actual_grad = grad(params, kind)
+    (_, logits), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(
+        perturbed_params(Transformer(ARCH))
+    )
+    return logits, gradients
+
+
+@pytest.mark.parametrize("kind", ["repeat", "splash_interpret"])
+@pytest.mark.parametrize("dead", [False, True])
+def test_every_kind_of_attention_gives_the_logits_and_gradients_of_the_streams(kind, dead):
+    expected, expected_grad = logits_and_gradients("streams", dead)
+    actual, actual_grad = logits_and_gradients(kind, dead)
     np.testing.assert_allclose(actual, expected, atol=3e-5)
     chex.assert_trees_all_close(actual_grad, expected_grad, rtol=1e-3, atol=2e-4)
