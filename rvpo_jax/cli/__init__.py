@@ -90,14 +90,19 @@ def _run(args: list[str]) -> int:
         )
     _log_to_stderr()
     command, program = _COMMANDS[name]
-    given: dict[str, Any] = {}
-    path = _config_path(rest) if command is Train else None
-    if path is not None:
-        from rvpo_jax.run.config_file import load_config
-
-        given["default"] = Train(config=path, run=load_config(path))
+    given: dict[str, Any] = {"default": _train_defaults(rest)} if command is Train else {}
     options = tyro.cli(command, args=rest, prog=f"rvpo {name}", registry=registry(), **given)
     return program(options)
+
+
+def _train_defaults(args: Sequence[str]) -> Train:
+    """What the other options have their defaults from: the config file."""
+    path = _config_path(args)
+    if path is None:
+        return Train(typed=tuple(args))
+    from rvpo_jax.run.config_file import load_config
+
+    return Train(config=path, run=load_config(path), typed=tuple(args))
 
 
 def _log_to_stderr() -> None:
