@@ -88,12 +88,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                         raise stopped(step + 1, config.steps)
                 checkpoints.wait()
                 record.evaluation(int(state.step), run.policy.sampling_params(state))
-        processes.wait_for_all("everything is written")
-        if processes.is_first():
-            record.finish()
-            if config.log.audit:
-                _audit(workdir, console)
-        processes.wait_for_all("the first has ended")
+        _finish(record, config, workdir, console)
     return state
 
 
@@ -142,6 +137,16 @@ def make_batch(rollout: Rollout, rewards: Any, where: Any) -> Batch:
         rewards=rewards.reshape(groups),
         where=where.reshape(groups),
     )
+
+
+def _finish(record: Recorder, config: Config, workdir: Path, console: Console) -> None:
+    """Picture, table and audit, by the first process; the others wait, and all end together."""
+    processes.wait_for_all("everything is written")
+    if processes.is_first():
+        record.finish()
+        if config.log.audit:
+            _audit(workdir, console)
+    processes.wait_for_all("the first has ended")
 
 
 def _audit(workdir: Path, console: Console) -> None:

@@ -17,6 +17,7 @@ from rvpo_jax.basics.text import printable
 from rvpo_jax.cli import programs
 from rvpo_jax.cli.commands import CheckRewards, Doctor, Eval, Export, Figure, Sample, Train
 from rvpo_jax.cli.options import registry
+from rvpo_jax.run import pulse
 
 _COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "train": (Train, programs.run_train),
@@ -39,7 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit code.
     """
-    args = list(sys.argv[1:] if argv is None else argv)
+    code = 1
+    try:
+        code = _answer(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        pulse.end_at_once(code)
+    return code
+
+
+def _answer(args: list[str]) -> int:
+    """Runs a command; what it refuses, and what fails, becomes a message and a code."""
     if not args or args[0] in ("-h", "--help"):
         print(_overview())
         return 0

@@ -18,7 +18,7 @@ def run_train(command: Train) -> int:
     from rvpo_jax.run.cpu_devices import prepare_cpu_devices
     from rvpo_jax.train import train
 
-    pulse.end_with_watcher()
+    pulse.start()
     prepare_cpu_devices(command.run, command.workdir)
     try:
         train(command.run, command.workdir)
@@ -27,7 +27,7 @@ def run_train(command: Train) -> int:
 
         if processes.count() == 1 or not processes.is_lost(error):
             raise
-        print(f"rvpo: {printable(str(error).splitlines()[0])}", file=sys.stderr)
+        pulse.lost(str(error).splitlines()[0])
         return launcher.LOST
     return 0
 

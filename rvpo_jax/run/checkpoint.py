@@ -240,11 +240,10 @@ class Checkpoints:
     def _newest_readable(
         self, items: dict[str, Any], rename: bool = True
     ) -> tuple[int, dict[str, Any] | None]:
-        """Its step and items; where it may rename, all processes come to the same."""
         causes: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             restored, cause = self._read(step, items)
-            if rename and processes.any_of(restored is None):
+            if rename and processes.any_of(restored is None):  # all come to the same
                 restored, cause = None, cause or "another process cannot read it"
             if restored is None:
                 causes[step] = cause

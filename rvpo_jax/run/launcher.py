@@ -25,6 +25,7 @@ from rvpo_jax.run import pulse
 
 POLL = 0.2  # seconds
 GRACE = 5.0  # seconds between the end of one process and that of the others, to say why they end
+BUS = Path("/sys/bus/pci/devices")
 LOST = 75  # exit code of a process that has lost another one (EX_TEMPFAIL)
 HOST = "127.0.0.1"
 # PCI's numbers of Google, and of its TPUs from v2 to 7x, as JAX knows them.
@@ -43,7 +44,9 @@ class Watched:
       step: of the last one; -1 before the first.
       done: what of that step.
       since: when it came.
+      heard: when anything was heard of it.
       compiling: whether it compiles.
+      lost: what the runtime said of a process that it lost.
     """
 
     rank: int | None
@@ -53,7 +56,10 @@ class Watched:
     step: int = -1
     done: str = ""
     since: float = dataclasses.field(default_factory=time.monotonic)
+    heard: float = dataclasses.field(default_factory=time.monotonic)
     compiling: bool = False
+    lost: str = ""
+    _heard: bytes = b""
 
     @property
     def name(self) -> str:
@@ -69,15 +75,20 @@ class Watched:
     def hear(self) -> None:
         """Takes what has arrived of its signs of life."""
         with contextlib.suppress(OSError):
-            for line in self.pulse.recv(1 << 16, socket.MSG_DONTWAIT).splitlines():
-                with contextlib.suppress(ValueError, TypeError):  # cut at the end of the buffer
-                    self._take(json.loads(line))
+            self._heard += self.pulse.recv(1 << 16, socket.MSG_DONTWAIT)
+        *lines, self._heard = self._heard.split(b"\n")
+        for line in lines:
+            self._take(json.loads(line))
 
     def _take(self, report: dict[str, Any]) -> None:
-        self.since = time.monotonic()
-        self.compiling = bool(report.get("compiling", False))
+        self.heard = time.monotonic()
+        if "alive" in report:
+            return
+        self.since = self.heard
+        self.compiling = bool(report.get("compiling", self.compiling))
         self.step = int(report.get("step", self.step))
         self.done = str(report.get("done", self.done))
+        self.lost = str(report.get("lost", self.lost))
 
 
 def is_needed(options: ParallelConfig) -> bool:
@@ -110,8 +121,10 @@ def launch(arguments: Sequence[str], options: ParallelConfig, workdir: Path) -> 
       Failure: when one of them fails, is killed or stops making progress; all have ended then.
     """
     with _started(arguments, options) as watched, _passing_on_signals(watched):
-        while any(one.process.poll() is None for one in watched):
+        running = True
+        while running:
             _listen(watched)
+            running = any(one.process.poll() is None for one in watched)
             failed = [one for one in watched if one.process.returncode not in (0, None)]
             if failed:
                 return _end(watched, failed, workdir)
@@ -188,17 +201,20 @@ def _listen(watched: Sequence[Watched]) -> None:
 
 
 def _stalled(watched: Sequence[Watched], timeout: float) -> Watched | None:
-    """The process that is furthest behind, where none has got anywhere for too long.
+    """The process that has been silent for too long, or is furthest behind where none moves.
 
     One that waits for another does not move either. Before the first step, and while one of them
-    compiles, nobody is late.
+    compiles, nobody is behind.
     """
     running = [one for one in watched if one.process.poll() is None]
+    now = time.monotonic()
+    silent = min(running, key=lambda one: one.heard, default=None)
+    if silent is None or now - silent.heard > timeout:
+        return silent
     if any(one.compiling or one.step < 0 for one in running):
         return None
-    if not running or time.monotonic() - max(one.since for one in running) < timeout:
-        return None
-    return min(running, key=_progress)
+    moved = max(one.since for one in running)
+    return min(running, key=_progress) if now - moved > timeout else None
 
 
 def _end(watched: Sequence[Watched], failed: Sequence[Watched], workdir: Path) -> int:
@@ -207,6 +223,7 @@ def _end(watched: Sequence[Watched], failed: Sequence[Watched], workdir: Path) -
     until = time.monotonic() + GRACE
     while time.monotonic() < until and any(one.process.poll() is None for one in watched):
         time.sleep(POLL)
+    first.hear()
     code, said = first.process.returncode, _said(first)
     if code not in (LOST, -signal.SIGABRT):
         return _own_end(first, said, workdir)
@@ -216,6 +233,7 @@ def _end(watched: Sequence[Watched], failed: Sequence[Watched], workdir: Path) -
         f"{first.name} lost touch with "
         + ("another machine's" if behind is None else f"{behind.name}, {behind.place()}")
         + f", and was itself {first.place()}: all processes are ended.\n  {_resume(workdir)}"
+        + (f"\n  {printable(first.lost)}" if first.lost else "")
     )
 
 
@@ -260,7 +278,7 @@ def _has_tpus() -> bool:
     return any(
         (device / "vendor").read_text().strip() == GOOGLE
         and (device / "device").read_text().strip() in TPUS
-        for device in Path("/sys/bus/pci/devices").glob("*")
+        for device in BUS.glob("*")
     )
 
 

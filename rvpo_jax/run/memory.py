@@ -43,7 +43,8 @@ def memory_line(run: Run, state: TrainState) -> str:
     device = jax.local_devices()[0]
     limit = device_memory(device)
     if device.platform == "cpu" and limit is not None:
-        limit //= len(jax.local_devices())  # simulated devices share one machine
+        # Simulated devices share one machine.
+        limit //= len(run.policy.layout.devices) // processes.count()
     total = sum(parts.values())
     listed = ", ".join(f"{name} {_size(value)}" for name, value in parts.items())
     if limit is not None and total > limit:

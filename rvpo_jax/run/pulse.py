@@ -11,9 +11,12 @@ import os
 import socket
 import sys
 import threading
+import time
+import traceback
 from collections.abc import Iterator
 
 SOCKET = "RVPO_PULSE_FD"
+EVERY = 1.0  # seconds
 
 
 def is_watched() -> bool:
@@ -31,6 +34,20 @@ def beat(step: int, done: str) -> None:
     _say({"step": step, "done": done})
 
 
+def progress(*_: object, **__: object) -> None:
+    """Says that something has been done; any arguments, as JAX's listeners have them."""
+    _say({})
+
+
+def lost(text: str) -> None:
+    """Says that another process seems to be gone.
+
+    Args:
+      text: what the runtime said.
+    """
+    _say({"lost": text})
+
+
 @contextlib.contextmanager
 def compiling() -> Iterator[None]:
     """Says that a program is being compiled, which may take long.
@@ -45,14 +62,35 @@ def compiling() -> Iterator[None]:
         _say({"compiling": False})
 
 
-def end_with_watcher() -> None:
-    """Ends this process when the one that watches over it is gone: nobody else would."""
+def start() -> None:
+    """Begins to say that this process is alive, and ends it when the one that watches is gone."""
     watcher = _socket()
     if watcher is not None:
-        threading.Thread(target=_wait, args=(watcher,), daemon=True).start()
+        threading.Thread(target=_live, daemon=True).start()
+        threading.Thread(target=_end_with, args=(watcher,), daemon=True).start()
 
 
-def _wait(watcher: socket.socket) -> None:
+def end_at_once(code: int) -> None:
+    """Ends a watched process that has failed: the usual end would wait for the others.
+
+    Args:
+      code: exit code; 0: nothing happens.
+    """
+    if code and is_watched():
+        if sys.exc_info()[0] is not None:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _live() -> None:
+    while True:
+        _say({"alive": True})
+        time.sleep(EVERY)
+
+
+def _end_with(watcher: socket.socket) -> None:
     with contextlib.suppress(OSError):
         watcher.recv(1)  # nothing is ever sent: this returns at the end of the other side
     os.write(sys.stderr.fileno(), b"rvpo: the command that started this process is gone; ended.\n")

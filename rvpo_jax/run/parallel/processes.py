@@ -4,6 +4,8 @@ Every function here is called by all processes in the same order; where there is
 nothing. ``B`` prompts over all devices, of which each process has an equal part, in its order.
 """
 
+import socket
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,11 +15,13 @@ from jax.experimental import multihost_utils
 
 from rvpo_jax.basics.refusals import Failure, Refusal
 from rvpo_jax.config import ParallelConfig
+from rvpo_jax.run import pulse
 
 T = TypeVar("T")
 LOST_WORDS = ("Gloo", "UNAVAILABLE", "heartbeat", "coordination service")
 # Of the coordinator, for a process that is gone. JAX's 100 s are longer than people wait.
 HEARTBEAT_TIMEOUT = 30
+COORDINATOR_WITHIN = 300  # seconds: machines do not start at the same time
 
 
 def connect(options: ParallelConfig) -> None:
@@ -41,6 +45,10 @@ def connect(options: ParallelConfig) -> None:
         return
     if jax.distributed.is_initialized():
         return
+    # Small programs, too, are compiled for seconds: each that is done is a sign of life.
+    jax.monitoring.register_event_duration_secs_listener(pulse.progress)
+    if options.coordinator != "auto" and options.rank:
+        _check_reachable(options.coordinator)
     # auto: Cloud TPU, SLURM and others tell JAX the rest.
     told: dict[str, Any] = (
         {}
@@ -56,9 +64,26 @@ def connect(options: ParallelConfig) -> None:
     except (RuntimeError, ValueError) as error:
         raise Failure(
             f"the other processes of the run were not found: {str(error).splitlines()[0]}\n"
-            f"  parallel.coordinator is {options.coordinator}: is process 0 there, and do all "
-            "machines reach it?"
+            f"  parallel.coordinator is {options.coordinator}, parallel.processes "
+            f"{options.processes}, parallel.rank {options.rank}: is that so?"
         ) from error
+
+
+def _check_reachable(coordinator: str) -> None:
+    """JAX ends the process, with a trace of C++, when nobody answers."""
+    host, _, port = coordinator.rpartition(":")
+    until = time.monotonic() + COORDINATOR_WITHIN
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise Failure(
+                    f"nobody answers at parallel.coordinator {coordinator}: {error.strerror}.\n"
+                    "  Start process 0 there, and let all machines reach its port."
+                ) from None
+            time.sleep(0.5)
 
 
 def index() -> int:
