@@ -59,15 +59,14 @@ def test_a_run_that_goes_on_keeps_its_number(tmp_path, text, expected):
     assert num_cpu_devices(Config(), tmp_path, 2) == expected
 
 
-def train(workdir, steps, *options, flags=""):
+def train(workdir, steps):
     command = [sys.executable, "-m", "rvpo_jax", "train", "--workdir", str(workdir)]
     options = (
         *("--steps", str(steps), "--eval.num-prompts", "2", "--rollout.num-prompts", "2"),
         *("--rollout.group-size", "2", "--rollout.max-completion-tokens", "8"),
-        *("--log.no-audit", "--checkpoint.every", "1", *options),
+        *("--log.no-audit", "--checkpoint.every", "1"),
     )
-    flags = f"{os.environ['XLA_FLAGS']} {flags}"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     subprocess.run([*command, *options], env=environment, check=True, stdout=subprocess.DEVNULL)
     line = (workdir / "metrics.jsonl").read_text().partition("\n")[0]
     return json.loads(line)["header"]["devices"]
@@ -85,8 +84,35 @@ def test_a_command_takes_a_cpu_for_two_and_resumes_bit_for_bit(tmp_path):
         for folder in (tmp_path / "whole", tmp_path / "parts")
     ]
     jax.tree.map(np.testing.assert_array_equal, *params)
-    # What the user says counts.
-    options = ("--parallel.num-devices", "1")
-    assert train(tmp_path / "one", 1, *options) == ["cpu:0"]
-    flag = "--xla_force_host_platform_device_count=1"
-    assert train(tmp_path / "flag", 1, flags=flag) == ["cpu:0"]
+
+
+COUNT = """
+from pathlib import Path
+from rvpo_jax.config import Config, ParallelConfig
+from rvpo_jax.run.cpu_devices import prepare_cpu_devices
+prepare_cpu_devices(Config(parallel=ParallelConfig(num_devices={num_devices})), Path("nowhere"))
+import jax
+print(jax.local_device_count())
+"""
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core is one device")
+@pytest.mark.parametrize(
+    ("num_devices", "flag", "expected"),
+    [
+        (None, "", 2),
+        # What the user says counts.
+        (1, "", 1),
+        (None, "--xla_force_host_platform_device_count=1", 1),
+    ],
+)
+def test_jax_starts_with_so_many(num_devices, flag, expected):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag}
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT.format(num_devices=num_devices)],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert int(done.stdout) == expected

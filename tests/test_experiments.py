@@ -1,5 +1,6 @@
 """The folders of experiments/: each smoke runs, each is in the index, each says what it claims."""
 
+import json
 import os
 import re
 import subprocess
@@ -27,23 +28,38 @@ def index_rows():
 
 
 @pytest.fixture(scope="module")
-def smoke_environment(tmp_path_factory):
-    """Quick compilation, kept from one smoke to the next: their time is spent on it."""
+def run_smoke(tmp_path_factory):
+    """Runs experiments in a process that imports JAX once, and compiles quickly."""
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(tmp_path_factory.mktemp("jax"))
-    return {**os.environ, "XLA_FLAGS": flags.strip(), "JAX_COMPILATION_CACHE_DIR": cache}
+    environment = os.environ | {"XLA_FLAGS": flags.strip(), "JAX_COMPILATION_CACHE_DIR": cache}
+    said = tmp_path_factory.mktemp("said") / "stderr"
+    with (
+        said.open("w") as stderr,
+        subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "smokes.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=environment,
+            text=True,
+        ) as process,
+    ):
+
+        def run(name, folder):
+            script = str(FOLDER / name / "run.py")
+            process.stdin.write(json.dumps([script, str(folder)]) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+            assert answer == "0\n", said.read_text()
+
+        yield run
+        process.stdin.close()
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_smoke_run_writes_its_results_and_a_picture(name, tmp_path, smoke_environment):
-    run = subprocess.run(
-        [sys.executable, str(FOLDER / name / "run.py"), "--smoke"],
-        cwd=tmp_path,
-        env=smoke_environment,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
+def test_a_smoke_run_writes_its_results_and_a_picture(name, tmp_path, run_smoke):
+    run_smoke(name, tmp_path)
     assert len(list(tmp_path.rglob("results.json"))) == 1
     assert len(list((tmp_path / "runs" / name).rglob("smoke/figure.png"))) == 1
 

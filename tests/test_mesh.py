@@ -230,16 +230,12 @@ def run_on(mesh, workdir, **fields):
 def test_a_run_is_the_same_on_a_mesh_and_goes_on_on_another(tmp_path):
     # One axis at a time: see ``toys.LAYOUTS``.
     expected = run_on(None, tmp_path / "pmap")
+    run_on("data=8", tmp_path / "mesh", steps=1)
     rows = run_on("fsdp=8", tmp_path / "mesh")
-    assert "policy/grad_norm" in expected[0]
+    assert [row["step"] for row in rows] == [0, 1]
     for name in ("policy/grad_norm", "reward/joint_pass_rate", "advantage/abs_mean"):
         for row, other in zip(rows, expected, strict=True):
             assert row[name] == pytest.approx(other[name], rel=1e-4)
-    moved = tmp_path / "moved"
-    run_on("data=8", moved, steps=1)
-    rows = run_on("fsdp=8", moved)
-    assert [row["step"] for row in rows] == [0, 1]
-    assert rows[1]["policy/grad_norm"] == pytest.approx(expected[1]["policy/grad_norm"], rel=1e-4)
 
 
 def test_a_mesh_of_several_axes_on_a_cpu_is_warned_of(caplog):

@@ -110,13 +110,13 @@ class Environment:
     """A virtual environment, and programs run in it and in no folder of the source."""
 
     def __init__(self, folder: Path) -> None:
-        venv.create(folder, with_pip=True)
+        venv.create(folder)
         self.bin = folder / ("Scripts" if os.name == "nt" else "bin")
         self.python = str(self.bin / "python")
         self.folder = folder
 
     def pip(self, *arguments: object) -> None:
-        pip(self.python, *map(str, arguments))
+        pip(sys.executable, "--python", self.python, *map(str, arguments))
 
     def run(self, *command: object) -> subprocess.CompletedProcess:
         clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
