@@ -7,6 +7,7 @@ import pytest
 from planted import CHANNELS, make_log
 
 from rvpo_jax.auditing import check_condition, findings, trends
+from rvpo_jax.auditing.alarms import About
 from rvpo_jax.auditing.compare import compare
 from rvpo_jax.auditing.replay import replay
 from rvpo_jax.auditing.report import _report
@@ -61,8 +62,14 @@ def test_several_problems_at_once_are_all_named():
     report = report_of(("paid", "dead_fail", "neglect"))
     assert levels(report)[:3] == ["problem"] * 3
     assert report["verdict"]["headline"].startswith(
-        "3 problems: quiet failures, blind spots and neglect."
+        "3 problems: quiet failures (safety), blind spots (format) and neglect (safety)."
     )
+
+
+def test_the_headline_names_three_channels_of_a_problem_and_counts_the_others():
+    alarms = {About("fall", name): name != "c" for name in "abcdef"} | {About("paid", "z"): True}
+    assert findings._problem("Neglect", alarms) == "neglect (a, b, d and 2 more)"
+    assert findings._problem("Neglect", {About("fall", "a", "law"): True}) == "neglect"
 
 
 def test_a_clean_log_raises_alarms_at_most_at_the_stated_rate():

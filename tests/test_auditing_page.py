@@ -88,6 +88,25 @@ def test_every_picture_is_part_of_the_page_and_has_an_alternative_text(page):
     assert not {tag for tag, _ in elements} & {"img", "picture", "source", "object", "image"}
 
 
+def test_the_most_urgent_sentence_is_read_first(capsys):
+    report = audit_report.make_report()
+    report["sentences"].reverse()
+    order = ["Quiet failures", "Who decides", "What was read", "Neglect", "Blind spots"]
+    [listed] = re.findall(r'<ol class="sentences">(.*?)</ol>', render_page(report), re.S)
+    assert re.findall(r'<a href="#\w+">(?:<bdi>)?([\w ]+)', listed) == order
+    show_audit(report, Console(width=100))
+    assert re.findall(rf"({'|'.join(order)}): ", capsys.readouterr().out) == order
+
+
+def test_without_an_alarm_nothing_has_the_color_of_one():
+    report = audit_report.make_report()
+    assert "focus-1" in render_page(report).partition("</style>")[2]
+    report["focus"][0]["why"] = "closest"
+    page = render_page(report).partition("</style>")[2]
+    assert "Closest to being paid: cases of <bdi>safety</bdi>" in page
+    assert "focus-1" not in page and "focus-2" in page
+
+
 def test_the_style_of_the_page_knows_the_classes_of_its_pictures(page):
     [style] = re.findall(r"<style>(.*?)</style>", page, re.S)
     pictures = "".join(re.findall(r"<svg.*?</svg>", page, re.S))

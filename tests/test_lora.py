@@ -5,6 +5,7 @@ that by B is ``s A^T g``.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -42,6 +43,7 @@ def folder(tmp_path_factory):
     return make_folder(tmp_path_factory.mktemp("model"))
 
 
+@functools.cache
 def made(config=CONFIG, seed=0):
     """A model, its frozen parameters, and adapters of which no part is zero."""
     model = build_model(config, VOCAB)

@@ -9,13 +9,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .alarms import About
+from .alarms import About, Alarms
 from .estimates import holm
 from .phrases import names, plural
 from .sentences import write_sentences
 from .slice_sentences import slice_tests
 
 ERROR_RATE = 0.01
+TESTS = {"Quiet failures": "paid", "Blind spots": "dead_fail", "Neglect": "fall"}  # by topic
+MAX_NAMED = 3  # channels in the headline, of each problem
 LOOKED_FOR = {
     "paid": "failures that are paid",
     "dead_fail": "channels that whole groups fail",
@@ -38,7 +40,7 @@ def write_findings(report: Mapping[str, Any], judged: Sequence[str]) -> dict[str
     alarms = {key: p < ERROR_RATE for key, p in holm(p_values).items()}
     sentences = write_sentences(report, judged, alarms, ERROR_RATE)
     return {
-        "verdict": _verdict(report, p_values, sentences),
+        "verdict": _verdict(report, p_values, sentences, alarms),
         "sentences": sentences,
         "alarms": [about._asdict() for about, on in alarms.items() if on and about.channel],
         "error_rate": ERROR_RATE,
@@ -70,12 +72,13 @@ def _verdict(
     report: Mapping[str, Any],
     p_values: Mapping[About, float],
     sentences: Sequence[Mapping[str, str]],
+    alarms: Alarms,
 ) -> dict[str, str]:
     """The worst level, in a headline, and how sure that is."""
     sure = (
         f"A log without problems raises an alarm with probability {100 * ERROR_RATE:.0f} % at most."
     )
-    problems = [s["topic"].lower() for s in sentences if s["level"] == "problem"]
+    problems = [_problem(s["topic"], alarms) for s in sentences if s["level"] == "problem"]
     if problems:
         headline = f"{plural(len(problems), 'problem')}: {names(problems)}."
         return {"level": "problem", "headline": headline, "certainty": sure}
@@ -90,6 +93,18 @@ def _verdict(
         headline = f"No alarm, but look at what is marked below. {looked}"
         return {"level": "watch", "headline": headline, "certainty": sure}
     return {"level": "no_alarm", "headline": f"No alarm. {looked}", "certainty": sure}
+
+
+def _problem(topic: str, alarms: Alarms) -> str:
+    """A topic, and the channels that it is about where it has alarms of the whole log."""
+    channels = [
+        about.channel
+        for about, on in alarms.items()
+        if on and about.slice is None and about.test == TESTS.get(topic)
+    ]
+    if len(channels) > MAX_NAMED:
+        channels = [*channels[:MAX_NAMED], f"{len(channels) - MAX_NAMED} more"]
+    return topic.lower() + (f" ({names(channels)})" if channels else "")
 
 
 def _looked_for(report: Mapping[str, Any], p_values: Mapping[About, float]) -> str:

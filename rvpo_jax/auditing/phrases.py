@@ -38,6 +38,21 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def worst_first(sentences: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """Sentences in the order in which a busy person should read them.
+
+    Args:
+      sentences: of a report, with ``level``.
+
+    Returns:
+      Problems, what is marked, and the rest, each in the order of the report.
+    """
+    urgent = ("problem", "watch")
+    return sorted(
+        sentences, key=lambda s: urgent.index(s["level"]) if s["level"] in urgent else len(urgent)
+    )
+
+
 def share_text(estimate: Mapping[str, Any]) -> str:
     """A share with its interval, in words.
 

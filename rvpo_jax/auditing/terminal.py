@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ..basics.intervals import percent
 from ..basics.text import printable
+from .phrases import worst_first
 
 STYLES = {
     "problem": "bold red",
@@ -43,7 +44,7 @@ def _first_screen(report: Mapping[str, Any]) -> Panel:
     verdict = report["verdict"]
     headline = Text(printable(verdict["headline"]), style=STYLES[verdict["level"]])
     lines = [headline.append(f" {printable(verdict['certainty'])}", style="dim")]
-    for sentence in report["sentences"]:
+    for sentence in worst_first(report["sentences"]):
         line = Text(f"\n{sentence['topic']}: ", style=STYLES[sentence["level"]])
         line.append(printable(sentence["text"]), style="default")
         lines.append(line)

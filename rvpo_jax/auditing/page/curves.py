@@ -8,7 +8,7 @@ from .contents import MANY, floats, has_trajectory
 from .frame import Frame, fitting, over_steps
 from .legend import Key, channel_key, legend, legend_height
 from .lettering import plot_label
-from .overview import BEHIND, FOCUS_COLORS, SHARES, draw_dots
+from .overview import BEHIND, SHARES, draw_dots, focus_looks
 from .scales import Scale
 from .svg import INK, SMALL, WIDTH, Drawing
 
@@ -79,10 +79,10 @@ def _small_plots(report: Mapping[str, Any]) -> Drawing:
     """A small plot for each channel: those in focus first and in color, then the lowest ends."""
     curves = report["trajectory"]["pass_rate"]
     steps = floats(report["trajectory"]["step"])
-    focus = [entry["channel"] for entry in report["focus"]]
+    focus = focus_looks(report)
     ends = {name: floats(curve["rate"])[-1] for name, curve in curves.items()}
     rest = (name for name in curves if name not in focus)
-    names = focus + sorted(rest, key=lambda name: (math.isnan(ends[name]), ends[name]))
+    names = [*focus, *sorted(rest, key=lambda name: (math.isnan(ends[name]), ends[name]))]
     rows = -(-len(names) // _COLUMNS)
     drawing, left, gap = Drawing(_CELL * rows + 34), 48.0, 14.0
     width = (WIDTH - 8 - left) / _COLUMNS
@@ -95,7 +95,7 @@ def _small_plots(report: Mapping[str, Any]) -> Drawing:
         lowest = place + _COLUMNS >= len(names)
         ticks = fitting(steps[0], steps[-1], width - gap, 4, whole=True)
         frame.x_axis(ticks if lowest else [], tight=True)
-        color = FOCUS_COLORS[focus.index(name)] if name in focus else BEHIND
+        color, _ = focus.get(name, (BEHIND, ""))
         curve = curves[name]
         frame.band(steps, floats(curve["low"]), floats(curve["high"]), color, 0.3)
         frame.line(steps, floats(curve["rate"]), Key("", color, width=1.8))

@@ -51,9 +51,24 @@ def overview_kind(report: Mapping[str, Any]) -> str:
     return "gaps" if _gap_rows(report) else "rates"
 
 
+def focus_looks(report: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Color, and class of the name, of the channels in focus.
+
+    Args:
+      report: what ``audit.json`` holds.
+
+    Returns:
+      By channel. Without an alarm none has the color of one.
+    """
+    looks = [(color, f"focus-{place}") for place, color in enumerate(FOCUS_COLORS, 1)]
+    first = 1 if any(entry["why"] == "closest" for entry in report["focus"]) else 0
+    names = [entry["channel"] for entry in report["focus"]]
+    return dict(zip(names, looks[first:], strict=False))
+
+
 def _over_steps(report: Mapping[str, Any]) -> Drawing:
     trajectory, steps = report["trajectory"], floats(report["trajectory"]["step"])
-    focus = [entry["channel"] for entry in report["focus"]]
+    focus = focus_looks(report)
     names = [channel["name"] for channel in report["channels"]]
     others = [name for name in names if name not in focus]
     few = len(names) <= _NAMED
@@ -63,10 +78,9 @@ def _over_steps(report: Mapping[str, Any]) -> Drawing:
         drawn.append((key, floats(trajectory["pass_rate"][name]["rate"]), "behind"))
     joint = Key("all channels met", INK, width=1.4, dash="6 3")
     drawn.append((joint, floats(trajectory["joint"]["rate"]), None))
-    for place, (name, color) in enumerate(zip(focus, FOCUS_COLORS, strict=False)):
+    for name, (color, css) in focus.items():
         key = Key(plot_label(name), color, width=2.8)
-        rates = floats(trajectory["pass_rate"][name]["rate"])
-        drawn.append((key, rates, f"focus-{place + 1}"))
+        drawn.append((key, floats(trajectory["pass_rate"][name]["rate"]), css))
 
     named = [(key, rates, css) for key, rates, css in drawn if few or css != "behind"]
     widest = max(_name_width(key, css) for key, _, css in named)
@@ -74,7 +88,7 @@ def _over_steps(report: Mapping[str, Any]) -> Drawing:
     title = "completions that meet it"
     right = WIDTH - widest - 14
     frame = over_steps(drawing, steps, SHARES, title, bottom=272, right=right)
-    for name, color in zip(focus, FOCUS_COLORS, strict=False):
+    for name, (color, _) in focus.items():
         curve = trajectory["pass_rate"][name]
         frame.band(steps, floats(curve["low"]), floats(curve["high"]), color, 0.18)
     for key, rates, _ in drawn:

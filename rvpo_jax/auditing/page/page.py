@@ -17,6 +17,7 @@ from markupsafe import Markup
 from ...basics.files import jsonable
 from ...basics.text import printable
 from ...basics.version import PRODUCT
+from ..phrases import worst_first
 from . import forms
 from .contents import MANY
 from .overview import overview_kind
@@ -71,6 +72,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         pictures={name: Markup(p.inline()) for name, p in make_figures(report).items()},
         overview=overview_kind(report),
         sections={id: words for id, words in SECTIONS.items() if _present(report, id)},
+        sentences=worst_first(report["sentences"]),
         topics=_topics(report),
         links={words[0].lower(): id for id, words in SECTIONS.items() if _present(report, id)},
         alarmed={alarm["channel"] for alarm in report["alarms"]},
