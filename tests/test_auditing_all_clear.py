@@ -171,8 +171,9 @@ def test_words_that_belong_to_the_prompt_are_no_verdicts_and_what_is_ignored_is_
 
 def test_one_channel_gets_no_all_clear():
     columns = columns_of(make_rewards(steps=24))
-    result, _ = sentences_of({k: columns[k] for k in ("step", "prompt_id", "completion", "format")},
-                             constraints=())  # fmt: skip
+    kept = {name: columns[name] for name in ("step", "prompt_id", "completion", "format")}
+    result, sentences = sentences_of(kept, constraints=())
+    assert sentences[DECIDES]["text"] == "One channel only: it decides alone."
     assert result.level == "unclear"
     assert "One channel only" in result.report["verdict"]["headline"]
 

@@ -263,6 +263,8 @@ def _deciders(report: Mapping) -> dict[str, str]:
         return _sentence(
             topic, "unclear", "No group has two scored completions, so nothing is decided."
         )
+    if len(part["channels"]) == 1:
+        return _sentence(topic, "ok", "One channel only: it decides alone.")
     top = max(part["channels"], key=lambda row: row["weight"])
     switching = part["switch_rate"]["value"]
     text = (
