@@ -35,7 +35,18 @@ hypothesis.settings.load_profile("rvpo")
 
 
 # With two workers the longest files go first, so that neither waits for the other at the end.
-LONG_FILES = ("test_train.py", "test_notebooks.py", "test_experiments.py", "test_run_folder.py")
+LONG_FILES = (
+    "test_train.py",
+    "test_notebooks.py",
+    "test_experiments.py",
+    "test_processes.py",
+    "test_lora.py",
+    "test_sampling.py",
+    "test_mesh.py",
+    "test_cpu_devices.py",
+    "test_run_folder.py",
+    "test_packaging.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

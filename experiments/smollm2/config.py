@@ -47,6 +47,7 @@ RULES = {
     "level soft-min": AdvantageConfig(method="rvpo_level"),
     "std-level soft-min": AdvantageConfig(method=std_level_softmin),
 }
+SMOKE_RULES = (REFERENCE, "std-level soft-min")  # a named one and one of the user's
 
 
 def get_config(folder: Path = Path("runs/smollm2")) -> Config:

@@ -55,16 +55,17 @@ def record(rule: str, seed: int, smoke: bool) -> dict[str, Any]:
 
 def measure(seeds, smoke: bool) -> Outcome:
     """Every rule with every seed, seed by seed."""
-    order = [(rule, seed) for seed in seeds for rule in config.RULES]
+    rules = config.SMOKE_RULES if smoke else tuple(config.RULES)
+    order = [(rule, seed) for seed in seeds for rule in rules]
     runs = {pair: record(*pair, smoke) for pair in order}
-    found = {rule: [outcomes(runs[rule, seed]) for seed in seeds] for rule in config.RULES}
+    found = {rule: [outcomes(runs[rule, seed]) for seed in seeds] for rule in rules}
     values, tests = summarize(found, config.REFERENCE)
     curves = {
         rule: {
             name: [runs[rule, seed]["curves"][name] for seed in seeds]
             for name in (*config.CHANNELS, "all")
         }
-        for rule in config.RULES
+        for rule in rules
     }
     return Outcome(values=values, data={"curves": curves}, notes=tuple(tests))
 
