@@ -445,9 +445,9 @@ def test_real_rlla_rows_run_and_resume(tmp_path, shared_data):
         ),
         # Few and short prompts keep the test fast; the documented run takes them all.
         rollout=RolloutConfig(
-            num_prompts=2, group_size=2, max_completion_tokens=16, max_prompt_tokens=2304
+            num_prompts=1, group_size=2, max_completion_tokens=16, max_prompt_tokens=2304
         ),
-        eval=EvalConfig(num_prompts=2),
+        eval=EvalConfig(num_prompts=1),
         checkpoint=CheckpointConfig(every=1),
     )
     quiet(dataclasses.replace(config, steps=1), tmp_path)
