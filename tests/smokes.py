@@ -7,6 +7,7 @@ import json
 import os
 import runpy
 import sys
+import traceback
 from pathlib import Path
 
 
@@ -19,6 +20,9 @@ def run(script: Path, folder: Path) -> int | str | None:
         runpy.run_path(str(script), run_name="__main__")
     except SystemExit as exit:
         return exit.code
+    except Exception:  # is that experiment's; the next one has its turn
+        traceback.print_exc()
+        return 1
     finally:
         sys.path[:] = path
         # Every experiment has a config and a plot of its own.
