@@ -19,20 +19,22 @@ from rvpo_jax.method.frozen import join
 from rvpo_jax.method.policy_loss import needs_reference
 from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.run import parallel
+from rvpo_jax.run.bucket import run_folder
 from rvpo_jax.run.checkpoint import Checkpoints
 from rvpo_jax.run.console import opening_lines
+from rvpo_jax.run.lock import lock_workdir
 from rvpo_jax.run.recorder import Laps, NonFiniteError, Recorder, Sampled
 from rvpo_jax.run.restore import start_or_resume
 from rvpo_jax.run.setup import Run, build_run
 from rvpo_jax.run.shorten import shorten
 from rvpo_jax.run.stopping import Stopped, stop_requests, stopped
-from rvpo_jax.run.workdir import check_workdir, lock_workdir, write_config
+from rvpo_jax.run.workdir import check_workdir, write_config
 from rvpo_jax.types import Batch, Rollout, TrainState
 
 __all__ = ["NonFiniteError", "Stopped", "make_batch", "train"]
 
 
-def train(config: Config, workdir: Path, console: Console | None = None) -> TrainState:
+def train(config: Config, workdir: str | Path, console: Console | None = None) -> TrainState:
     """Trains until ``config.steps``; resumes from ``workdir`` if it has a checkpoint.
 
     Writes config.json, metrics.jsonl, samples.jsonl, evals.jsonl, rollouts/, checkpoints/, run.png
@@ -40,7 +42,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
 
     Args:
       config: the run.
-      workdir: its folder, created if absent.
+      workdir: its folder, created if absent; also gs://BUCKET/FOLDER.
       console: where progress and the final table go; None: standard output.
 
     Returns:
@@ -52,7 +54,8 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
       Stopped: on SIGTERM or Ctrl-C, after saving.
     """
     console = Console() if console is None else console
-    with stop_requests() as stop, lock_workdir(workdir):
+    workdir = run_folder(workdir)
+    with stop_requests() as stop, lock_workdir(workdir) as lock:
         check_workdir(config, workdir)
         run = build_run(config, workdir)
         run.try_rewards()
@@ -66,7 +69,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
             for line in opening_lines(run, state, first):
                 console.print(line, markup=False, highlight=False)
             reference = _reference(run)
-            with Recorder(run, workdir, console, first) as record:
+            with Recorder(run, workdir, console, first, lock) as record:
                 for step in range(first, config.steps):
                     if step == 0 or (config.eval.every and step % config.eval.every == 0):
                         record.evaluation(step, run.policy.sampling_params(state))
@@ -79,6 +82,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                     record.step(step, sampled, judged, metrics, laps)
                     state, stop.in_steps = new_state, True
                     if checkpoints.is_due(step + 1) or step + 1 == config.steps or stop:
+                        record.flush()
                         checkpoints.save(step + 1, state, stream.iterator, meta)
                     if stop and step + 1 < config.steps:
                         checkpoints.wait()

@@ -23,6 +23,7 @@ from grain.checkpoint import CheckpointRestore, CheckpointSave
 from rvpo_jax.basics.checksums import damage, file_sums, is_file_sums
 from rvpo_jax.basics.files import is_disk_full, to_json
 from rvpo_jax.basics.refusals import Failure, Refusal
+from rvpo_jax.run.bucket import checkpoint_folder, in_bucket, run_folder
 from rvpo_jax.types import TrainState
 
 _LOG = logging.getLogger(__name__)
@@ -70,9 +71,10 @@ class Checkpoints:
         self.save_every = save_every
         self.read_only = read_only
         self._saving: int | None = None
-        self._local = "://" not in str(directory)
+        folder = run_folder(directory)
+        self._local = not in_bucket(folder)
         self._manager = ocp.CheckpointManager(
-            _checked_directory(directory, read_only) if self._local else str(directory),
+            str(checkpoint_folder(folder, read_only)),
             options=ocp.CheckpointManagerOptions(
                 # Which checkpoints go is decided when one is saved, so this is safe to read with.
                 max_to_keep=keep,
@@ -329,34 +331,6 @@ class Checkpoints:
             _LOG.warning("Going on from an older checkpoint; this one is now %s.", target)
         ocp.utils.sync_global_devices(f"set aside {step}")
         self._manager.reload()
-
-
-def _checked_directory(directory: str | Path, read_only: bool) -> str:
-    path = Path(directory).absolute()
-    try:
-        if not read_only:
-            path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise Refusal(
-            f"directory must be a folder, got {path}, where a file is in the way.",
-            "Choose another folder or move the file.",
-        ) from None
-    except OSError as error:
-        raise Refusal(
-            f"directory must be a folder that can be created, got {path}: {error.strerror}.",
-            "Choose a folder that you may write to.",
-        ) from None
-    if not path.is_dir():
-        raise Refusal(
-            f"directory must be an existing folder of checkpoints, got {path}.",
-            "Train first, or name the folder of a run.",
-        )
-    if not read_only and not os.access(path, os.W_OK | os.X_OK):
-        raise Refusal(
-            f"directory must be writable, got {path}, which is not.",
-            "Choose a folder that you may write to.",
-        )
-    return str(path)
 
 
 def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:

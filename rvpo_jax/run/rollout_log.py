@@ -78,7 +78,7 @@ def write_rollouts(
     )
     path = workdir / FOLDER / f"{step:08d}.parquet"
     with replacing(path) as part:
-        path.parent.mkdir(exist_ok=True)
+        part.parent.mkdir(exist_ok=True)
         pq.write_table(
             table, part, compression="zstd", write_page_checksum=True, write_statistics=False
         )
