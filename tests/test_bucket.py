@@ -69,7 +69,7 @@ def test_without_gcsfs_the_extra_is_named(monkeypatch):
 @pytest.fixture
 def short_lease(monkeypatch):
     monkeypatch.setattr(lock, "RENEW_S", 0.1)
-    monkeypatch.setattr(lock, "LEASE_S", 1.0)
+    monkeypatch.setattr(lock, "LEASE_S", 3.0)
 
 
 def test_a_folder_whose_holder_lives_is_refused_with_its_name(folder, short_lease):
@@ -107,7 +107,7 @@ def test_a_lock_that_was_taken_over_is_noticed_and_left_to_its_new_holder(folder
     with lock_workdir(folder) as held:
         held.check()
         (folder / ".lock").write_text("of another")
-        held._renewed -= 1.0  # as after a pause
+        held._renewed -= 3.0  # as after a pause
         with pytest.raises(LostLockError, match="another process took it over"):
             held.check()
     assert (folder / ".lock").read_text() == "of another"
@@ -116,7 +116,7 @@ def test_a_lock_that_was_taken_over_is_noticed_and_left_to_its_new_holder(folder
 def test_a_pause_without_another_process_costs_nothing(folder, short_lease, monkeypatch):
     monkeypatch.setattr(lock, "RENEW_S", 60.0)
     with lock_workdir(folder) as held:
-        held._renewed -= 1.0
+        held._renewed -= 3.0
         held.check()
 
 
