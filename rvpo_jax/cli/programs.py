@@ -11,13 +11,26 @@ from rvpo_jax.run.bucket import run_folder
 
 
 def run_train(command: Train) -> int:
-    """Trains, or resumes."""
+    """Trains, or resumes; several processes are started, each with this command, and watched."""
+    from rvpo_jax.run import launcher, pulse
+
+    workdir = run_folder(command.workdir)
+    if launcher.is_needed(command.run.parallel):
+        return launcher.launch(command.typed, command.run.parallel, workdir)
     from rvpo_jax.run.cpu_devices import prepare_cpu_devices
     from rvpo_jax.train import train
 
-    workdir = run_folder(command.workdir)
+    pulse.start()
     prepare_cpu_devices(command.run, workdir)
-    train(command.run, workdir)
+    try:
+        train(command.run, workdir)
+    except (RuntimeError, ValueError) as error:
+        from rvpo_jax.run.parallel import processes
+
+        if processes.count() == 1 or not processes.is_lost(error):
+            raise
+        pulse.lost(str(error).splitlines()[0])
+        return launcher.LOST
     return 0
 
 

@@ -140,3 +140,15 @@ def checkpoint_folder(directory: Path, read_only: bool) -> Path:
             "Choose a folder that you may write to.",
         )
     return path
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether a checkpoint is one: on a disk it has its name only then, in a bucket a last object.
+
+    Args:
+      checkpoint: Its folder, named after its step.
+
+    Returns:
+      True where all of it is written.
+    """
+    return not in_bucket(checkpoint) or (checkpoint / "commit_success.txt").exists()

@@ -5,13 +5,16 @@ import hashlib
 import json
 import logging
 import platform
+import secrets
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from rvpo_jax.basics.files import read_object, to_json, write_text
 from rvpo_jax.basics.refusals import Refusal
@@ -19,11 +22,59 @@ from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
 from rvpo_jax.run.checkpoint import Checkpoints
 from rvpo_jax.run.json_lines import read_rows
-from rvpo_jax.run.lock import make_writable
+from rvpo_jax.run.lock import Lock, lock_workdir, make_writable
+from rvpo_jax.run.parallel import processes
 
+SHARED_WITHIN = 10  # seconds
 _LOG = logging.getLogger(__name__)
 # Fields that may differ between a run and its continuation: they change no number of the training.
 HARMLESS = ("steps", "log.", "checkpoint.", "eval.", "parallel.", "data.reward_threads")
+
+
+@contextlib.contextmanager
+def claim_workdir(config: Config, workdir: Path) -> Iterator[Lock]:
+    """``lock_workdir`` and ``check_workdir`` for all processes of a run; the first one does both.
+
+    Args:
+      config: the run.
+      workdir: its folder.
+
+    Yields:
+      The lock, held until the block ends; of the other processes one that says nothing.
+
+    Raises:
+      ValueError: see the two; and if the processes do not see the same folder.
+    """
+    with lock_workdir(workdir) if processes.is_first() else contextlib.nullcontext(Lock()) as lock:
+        if processes.is_first():
+            check_workdir(config, workdir)
+        _check_shared(workdir)
+        yield lock
+
+
+def _check_shared(workdir: Path) -> None:
+    """A folder on a disk of its own for each machine would hold a part of every checkpoint."""
+    if processes.count() == 1:
+        return
+    note = workdir / ".shared"
+    number = secrets.randbelow(2**31)
+    if processes.is_first():
+        write_text(note, str(number))
+    first = int(processes.gather(np.array([number], np.int32))[0])
+    for _ in range(SHARED_WITHIN):  # network file systems show a new file a little later
+        seen = note.is_file() and note.read_text() == str(first)
+        if seen:
+            break
+        time.sleep(1)
+    absent = np.flatnonzero(~processes.gather(np.array([seen])))
+    if processes.is_first():
+        note.unlink(missing_ok=True)
+    if absent.size:
+        raise Refusal(
+            f"workdir {workdir} must be one folder that all processes see; process "
+            f"{', '.join(map(str, absent))} sees another than process 0.",
+            "Put it on a shared file system.",
+        )
 
 
 def check_workdir(config: Config, workdir: Path) -> None:
