@@ -183,6 +183,8 @@ def test_resuming_in_a_bucket_drops_the_steps_that_come_again(folder, resume_ste
     write_metrics(folder, resume_step=resume_step)
     assert [row["step"] for row in read_metrics(folder)] == list(range(min(resume_step, 4)))
     assert json.loads((folder / "metrics.jsonl").read_text()) == {"header": {"at": None}}
+    parts = ["metrics.jsonl.00000000", "metrics.jsonl.00000002"][: (resume_step + 1) // 2]
+    assert objects(folder) == ["metrics.jsonl", *parts]
 
 
 def test_a_new_run_in_a_bucket_keeps_no_part_of_an_old_one(folder):
@@ -242,7 +244,7 @@ def copied(folder, step, to, leave_out):
 
 # Without the first a killed save, without the second a bucket that lost something.
 @pytest.mark.parametrize("leave_out", ["commit_success.txt", "manifest.ocdbt"])
-def test_a_half_written_checkpoint_is_not_taken_for_one(folder, leave_out):
+def test_a_half_written_checkpoint_is_not_taken_for_one_and_gives_way(folder, leave_out):
     save_steps(folder, 1)
     copied(folder, 1, 2, leave_out)
     if leave_out == "commit_success.txt":  # nor by the message of the launcher

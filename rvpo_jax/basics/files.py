@@ -117,24 +117,24 @@ def with_parts(path: Path) -> list[Path]:
     Returns:
       Those that there are, the file first, the parts in their order.
     """
-    parts = [part for part in path.parent.glob(f"{path.name}.*") if part_number(part) is not None]
+    parts = [part for part in path.parent.glob(f"{path.name}.*") if part_number(part) >= 0]
     return [*([path] if path.exists() else []), *sorted(parts)]
 
 
-def part_number(path: Path) -> int | None:
+def part_number(path: Path) -> int:
     """The number of a part of a log.
 
     Args:
       path: Of a file.
 
     Returns:
-      The number; None where it is no part.
+      The number; -1 where it is no part.
 
     >>> part_number(Path("metrics.jsonl.00000012")), part_number(Path("metrics.jsonl"))
-    (12, None)
+    (12, -1)
     """
     number = re.fullmatch(r"\.(\d{8})", path.suffix)
-    return int(number[1]) if number else None
+    return int(number[1]) if number else -1
 
 
 def read_object(path: str | Path) -> tuple[dict[str, Any] | None, str]:

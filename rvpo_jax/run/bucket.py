@@ -55,7 +55,7 @@ def run_folder(name: str | os.PathLike) -> Path:
             "  Install it: pip install 'rvpo-jax[gcs]'",
             name="gcsfs",
         )
-    return _bucket_path(f"gs://{place[1]}/{place[2].rstrip('/')}")
+    return _bucket_path(f"gs://{place[1]}/{place[2]}")
 
 
 def _bucket_path(address: str) -> Any:
@@ -112,8 +112,6 @@ def checkpoint_folder(directory: Path, read_only: bool) -> Path:
       Refusal: if it is not a folder that can be used.
     """
     if in_bucket(directory):
-        if not read_only:  # else one whose checkpoints were lost looks like one without any yet
-            (directory / ".keep").write_bytes(b"")
         return directory
     path = directory.absolute()
     try:

@@ -23,7 +23,7 @@ import orbax.checkpoint as ocp
 from rvpo_jax.basics.checksums import damage, file_sums, is_file_sums
 from rvpo_jax.basics.files import is_disk_full, to_json
 from rvpo_jax.basics.refusals import Failure, Refusal
-from rvpo_jax.run.bucket import checkpoint_folder, in_bucket, run_folder
+from rvpo_jax.run.bucket import checkpoint_folder, in_bucket, is_complete, run_folder
 from rvpo_jax.run.parallel import processes
 from rvpo_jax.types import TrainState
 
@@ -74,6 +74,8 @@ class Checkpoints:
         self._saving: int | None = None
         folder = run_folder(directory)
         self._local = not in_bucket(folder)
+        if not self._local and not read_only and processes.is_first():
+            _prepare_bucket(folder)
         self._manager = ocp.CheckpointManager(
             str(checkpoint_folder(folder, read_only)),
             options=ocp.CheckpointManagerOptions(
@@ -81,7 +83,7 @@ class Checkpoints:
                 max_to_keep=keep,
                 create=not read_only,
                 # A save that was killed leaves its temporary folder behind.
-                cleanup_tmp_directories=not read_only,
+                cleanup_tmp_directories=self._local and not read_only,
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._write_file_list),
             ),
         )
@@ -332,6 +334,18 @@ class Checkpoints:
             _LOG.warning("Going on from an older checkpoint; this one is now %s.", target)
         processes.wait_for_all(f"checkpoint {step} is set aside")
         self._manager.reload()
+
+
+def _prepare_bucket(directory: Any) -> None:
+    """Marks a folder, which would else be none until there is a checkpoint, and tidies it.
+
+    What a killed save left has the name of the checkpoint. Orbax would delete it in a thread that
+    outlives the manager, and with it what the next one saves under that name.
+    """
+    (directory / ".keep").write_bytes(b"")
+    for path in directory.iterdir():
+        if path.name.isdecimal() and not is_complete(path):
+            path.rmtree()
 
 
 def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -105,11 +105,13 @@ def truncate_jsonl(path: Path, resume_step: int) -> None:
       path: Of a log that ``JsonLines`` wrote; nothing happens where it is absent.
       resume_step: First step that will be written again. Lines without a step stay.
     """
-    for file in with_parts(path):
-        number = part_number(file)
-        if number is not None and number >= resume_step:
+    files = with_parts(path)
+    for file in files:
+        if part_number(file) >= resume_step:
             file.unlink()
-            continue
+    early = [file for file in files if part_number(file) < resume_step]
+    # Only the last part of them may go on beyond that step, or the file, where a run was copied.
+    for file in dict.fromkeys([*early[:1], *early[-1:]]):
         kept = [line for line, row in _lines(file) if _is_before(row, resume_step)]
         if _joined(kept) != file.read_bytes():
             _replace(file, kept)
