@@ -1,14 +1,19 @@
 """Settings of all tests and doctests: eight simulated CPU devices, strict ranks, fixed examples."""
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import jax
 import jaxlib
 import pytest
+
+if TYPE_CHECKING:
+    from tests.bucket_server import Server
 
 ROOT = Path(__file__).resolve().parent
 
@@ -62,6 +67,22 @@ def shared_data() -> Path:
     if not root.is_dir():
         pytest.skip(f"no test data at {root}; set RVPO_TEST_DATA to the folder that holds it")
     return root
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Server]":
+    """An object store on this machine, which the clients of this process and its children find."""
+    from tests.bucket_server import serving
+
+    with serving(tmp_path_factory.mktemp("bucket") / "requests.log") as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(server: "Server", request: pytest.FixtureRequest) -> str:
+    """The address of an empty folder in a bucket."""
+    name = re.sub(r"\W+", "-", request.node.name).strip("-")
+    return f"gs://{server.bucket}/{request.path.stem}/{name}"
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rvpo_jax.method.frozen import join
 from rvpo_jax.method.policy_loss import needs_reference
 from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.run import parallel
+from rvpo_jax.run.bucket import run_folder
 from rvpo_jax.run.checkpoint import Checkpoints
 from rvpo_jax.run.console import make_console, opening_lines
 from rvpo_jax.run.parallel import processes
@@ -31,7 +33,7 @@ from rvpo_jax.types import Batch, Rollout, TrainState
 __all__ = ["NonFiniteError", "Stopped", "make_batch", "train"]
 
 
-def train(config: Config, workdir: Path, console: Console | None = None) -> TrainState:
+def train(config: Config, workdir: str | Path, console: Console | None = None) -> TrainState:
     """Trains until ``config.steps``; resumes from ``workdir`` if it has a checkpoint.
 
     Writes config.json, metrics.jsonl, samples.jsonl, evals.jsonl, rollouts/, checkpoints/, run.png
@@ -40,7 +42,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
 
     Args:
       config: the run.
-      workdir: its folder, created if absent.
+      workdir: its folder, created if absent; also gs://BUCKET/FOLDER.
       console: where progress and the final table go; None: standard output.
 
     Returns:
@@ -53,7 +55,8 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
     """
     processes.connect(config.parallel)
     console = make_console(console)
-    with stop_requests() as stop, claim_workdir(config, workdir):
+    workdir = run_folder(workdir)
+    with stop_requests() as stop, claim_workdir(config, workdir) as lock:
         run = processes.in_turn(lambda: build_run(config, workdir))
         run.try_rewards()
         stream = make_stream(run)
@@ -64,10 +67,9 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
             state, meta = start_or_resume(run, workdir, checkpoints, stream)
             first, key = int(state.step), parallel.on_no_device(state.key)
             state = run.policy.layout.place(state)
-            for line in opening_lines(run, state, first):
-                console.print(line, markup=False, highlight=False)
+            _say(console, opening_lines(run, state, first))
             reference = _reference(run)
-            with Recorder(run, workdir, console, first) as record:
+            with Recorder(run, workdir, console, first, lock) as record:
                 for step in range(first, config.steps):
                     if step == 0 or (config.eval.every and step % config.eval.every == 0):
                         record.evaluation(step, run.policy.sampling_params(state))
@@ -81,6 +83,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                     state, stop.in_steps = new_state, True
                     stopping = processes.any_of(bool(stop))
                     if checkpoints.is_due(step + 1) or step + 1 == config.steps or stopping:
+                        record.flush()
                         checkpoints.save(step + 1, state, meta)
                         laps.lap("save")
                     if stopping and step + 1 < config.steps:
@@ -153,10 +156,14 @@ def _audit(workdir: Path, console: Console) -> None:
     """What the mean hid in this run: the sentences, and the page beside its files."""
     result = audit(workdir)
     _, page = result.save(workdir)
-    for sentence in result.report["sentences"]:
-        text = printable(f"{sentence['level']:<8} {sentence['topic']}: {sentence['text']}")
-        console.print(text, markup=False, highlight=False)
-    console.print(f"audit: {page}", markup=False, highlight=False)
+    found = result.report["sentences"]
+    _say(console, (printable(f"{row['level']:<8} {row['topic']}: {row['text']}") for row in found))
+    _say(console, [f"audit: {page}"])
+
+
+def _say(console: Console, lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
 
 
 def _reference(run: Run) -> Any:

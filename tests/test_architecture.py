@@ -51,16 +51,23 @@ LIBRARIES = {
     "method": {"jax", "chex", "numpy", "optax"},
     "rewards": {"numpy"},
     "integrations": {"jax", "numpy", "tunix"},
-    "auditing": {"numpy", "pyarrow", "jinja2", "markupsafe", "rich", "tyro"},
+    "auditing": {"numpy", "pyarrow", "jinja2", "markupsafe", "rich", "tyro", "fsspec"},
 }
 # What a room may import only inside a function: what_if is loaded before anybody needs JAX, and
-# other trainers need not be installed.
-DEFERRED = {"what_if": ("method", "jax"), "integrations": ("tunix",)}
+# other trainers and the clients of buckets need not be installed.
+DEFERRED = {
+    "what_if": ("method", "jax"),
+    "integrations": ("tunix",),
+    "auditing": ("fsspec",),
+    "run": ("etils", "fsspec", "google"),
+}
 # Only these modules or rooms may import these libraries, or name these things.
 OWNERS = {
     "orbax": ("run.checkpoint",),
     "grain.checkpoint": ("run.checkpoint",),
     "tyro": ("cli", "auditing.command"),
+    "etils": ("run.bucket",),
+    "google": ("run.lock",),
 }
 DEVICE_NAMES = {"pmap", "shard_map", "Mesh", "make_mesh", "NamedSharding", "jax.distributed"}
 DEVICE_OWNER = "run.parallel"

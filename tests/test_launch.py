@@ -111,7 +111,7 @@ def test_every_worker_gets_the_same_wheel_and_runs_the_same_command(cloud, kind)
     assert [c for c in workers if str(cloud.wheel) in c.arguments and "scp" in c.arguments]
     [installed] = [c.line for c in workers if "pip install" in c.line]
     assert f"echo '{checksum}  {WHEEL}' | sha256sum --check" in installed
-    assert f"--constraint constraints.txt './{WHEEL}[tpu,lora]'" in installed
+    assert f"--constraint constraints.txt './{WHEEL}[tpu,lora,gcs]'" in installed
 
 
 def unit_of(cloud):

@@ -135,7 +135,7 @@ def test_each_pod_installs_the_wheel_by_its_exact_name_and_checksum(manifests):
     pod = manifests[NAMES[0]]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
     fetch, install = (container["command"][-1] for container in pod["initContainers"])
     assert f"{WHEEL}' | sha256sum --check" in fetch
-    assert f"'./{WHEEL}[tpu,lora]'" in install
+    assert f"'./{WHEEL}[tpu,lora,gcs]'" in install
     for script in (fetch, install):
         assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
 

@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 
 from rvpo_jax.basics.files import WriteError
-from rvpo_jax.run.metrics import (
-    MetricsWriter,
-    append_jsonl,
-    read_metrics,
-    read_rows,
-    truncate_jsonl,
-)
+from rvpo_jax.run.json_lines import append_jsonl, read_rows, truncate_jsonl
+from rvpo_jax.run.metrics import MetricsWriter, read_metrics
 
 
 def lines(path):

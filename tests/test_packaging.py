@@ -17,8 +17,8 @@ from planted import make_log
 from test_architecture import PACKAGE, PORTABLE, ROOT, imports
 
 FOLDER = ROOT / "packaging" / "rvpo_audit"
-# What a library is called that is not imported by its name; it comes with jinja2.
-COMES_WITH = {"markupsafe": "jinja2"}
+# Libraries that come with another one, which is what is asked for.
+COMES_WITH = {"markupsafe": "jinja2", "fsspec": "gcsfs"}
 
 
 def metadata(path):
@@ -51,7 +51,10 @@ def test_the_wheel_needs_what_its_source_imports_and_no_other_versions_than_rvpo
         if not target.startswith(".")
     }
     outside = imported - sys.stdlib_module_names
-    assert {COMES_WITH.get(name, name) for name in outside} == set(ours)
+    extras = metadata(FOLDER / "setup.cfg")["options.extras_require"]
+    assert extras["gcs"] == metadata(ROOT / "setup.cfg")["options.extras_require"]["gcs"]
+    optional = {line.split(">=")[0] for line in extras["gcs"].split()}
+    assert {COMES_WITH.get(name, name) for name in outside} == set(ours) | optional
 
 
 def test_both_wheels_are_built_alike_under_one_license():

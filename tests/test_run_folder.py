@@ -30,7 +30,9 @@ from rvpo_jax.config import (
 )
 from rvpo_jax.data import PromptStream
 from rvpo_jax.run.checkpoint import Checkpoints
-from rvpo_jax.run.metrics import append_jsonl, read_metrics
+from rvpo_jax.run.json_lines import append_jsonl
+from rvpo_jax.run.lock import lock_workdir
+from rvpo_jax.run.metrics import read_metrics
 from rvpo_jax.run.restore import restore_run, start_or_resume
 from rvpo_jax.run.resume import log_history, missing_records
 from rvpo_jax.run.rollout_log import write_rollouts
@@ -38,7 +40,6 @@ from rvpo_jax.run.setup import build_run
 from rvpo_jax.run.workdir import (
     check_workdir,
     differing_fields,
-    lock_workdir,
     read_config,
     write_config,
 )
@@ -78,7 +79,7 @@ def run(finished, tmp_path):
 
 HOLDS_THE_LOCK = """
     import pathlib, sys, time
-    from rvpo_jax.run.workdir import lock_workdir
+    from rvpo_jax.run.lock import lock_workdir
 
     with lock_workdir(pathlib.Path(sys.argv[1])):
         print("locked", flush=True)

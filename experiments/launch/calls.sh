@@ -10,7 +10,7 @@ exec 3>&1 # calls are shown here, also while standard output is caught
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 DRY_RUN='' # set: nothing is called
 KEEP=''    # set: a failed step deletes nothing
-EXTRAS=tpu,lora
+EXTRAS=tpu,lora,gcs
 EVERY=60   # seconds between two looks
 MADE=()    # what this command has made, the last one first
 FOUND=()   # what it works on and has not made

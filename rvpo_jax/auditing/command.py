@@ -27,7 +27,8 @@ class Audit:
     """
 
     logs: tyro.conf.Positional[tuple[Path, ...]]
-    """One or two logs: a run folder, a file (.parquet, .jsonl, .csv) or a folder of files."""
+    """One or two logs: a run folder, a file (.parquet, .jsonl, .csv) or a folder of files; also
+    gs://BUCKET/PATH, with the package gcsfs."""
     format: Literal[
         "auto", "rvpo", "trl", "verl", "tunix", "nemo", "verifiers", "skyrl", "lm_eval", "columns"
     ] = "auto"
@@ -69,7 +70,8 @@ class Audit:
     redact: bool = False
     """Leave all texts out of what is written."""
     out: Path | None = None
-    """Folder for audit.json and audit.html; None: the run's folder, else the current one."""
+    """Folder for audit.json and audit.html; None: the run's folder on a disk, else the current
+    one."""
     force: bool = False
     """Overwrite an audit.json or audit.html that is not from an audit of this log."""
 

@@ -16,6 +16,7 @@ from .definitions import definition_rows
 from .focus import focus_channels
 from .payers import payer_table
 from .read import ReadOptions, RewardLog, read_log
+from .read.bucket import local_copy
 from .replay import Replay, replay
 from .rules import Further, Rule, base_rules, check_ranges, parse_rule
 from .sweep import sweep_table
@@ -87,7 +88,7 @@ class Audit:
         Returns:
           The two paths.
         """
-        folder = Path(folder)
+        folder = Path(folder) if isinstance(folder, str) else folder
         folder.mkdir(parents=True, exist_ok=True)
         data, page = folder / "audit.json", folder / "audit.html"
         write_text(data, to_json(self.report, indent=1) + "\n")
@@ -120,7 +121,8 @@ def audit(
 
     Args:
       source: a file or folder (Parquet, Arrow, JSONL, CSV; a run of ours; what other trainers
-        log), or a table in memory (Arrow, pandas, polars, a list of dictionaries).
+        log), also ``gs://BUCKET/PATH``, or a table in memory (Arrow, pandas, polars, a list of
+        dictionaries).
       other: a second log to compare with the first: did it neglect less.
       options: which columns are what, pass marks, constraints; None: by format.
       risk_coef: k of the soft minimum, 1/score; None: that of the run, else 1.
@@ -136,10 +138,12 @@ def audit(
     """
     options = ReadOptions() if options is None else options
     more = [parse_rule(name, further) for name in dict.fromkeys(what_if)]
-    report = _report(read_log(source, options), risk_coef, more, redact)
+    with local_copy(source) as place:
+        report = _report(read_log(place, options), risk_coef, more, redact)
     if other is None:
         return Audit(report)
-    second = _report(read_log(other, options), risk_coef, more, redact)
+    with local_copy(other) as place:
+        second = _report(read_log(place, options), risk_coef, more, redact)
     return Audit(second | {"comparison": compare.compare(report, second)})
 
 

@@ -5,6 +5,8 @@ import errno
 import json
 import math
 import os
+import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,11 @@ class WriteError(Failure):
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well.
+    """A temporary path that takes the place of ``path`` when the block ends well.
 
     Args:
-      path: The file; its folder exists.
+      path: The file; its folder exists. Or a path of another kind with pathlib's methods, such as
+        one in a bucket: there an object appears as a whole, and has no folder.
 
     Yields:
       The path to write to, with the suffix of ``path``. It is removed when the block raises.
@@ -32,6 +35,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises:
       WriteError: when the disk is full or the folder cannot be written to, naming the path.
     """
+    if not isinstance(path, (str, Path)):
+        with tempfile.TemporaryDirectory() as folder:
+            part = Path(folder, path.name)
+            yield part
+            _upload(part, path)
+        return
     path = Path(path)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
@@ -42,6 +51,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _upload(part: Path, path: Any) -> None:
+    try:
+        path.write_bytes(part.read_bytes())
+    except Exception as error:  # clients of buckets have errors of their own
+        raise cannot_write(path, error) from error
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -70,7 +86,8 @@ def cannot_write(path: str | Path, error: BaseException) -> WriteError:
     """
     full = is_disk_full(error)
     reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
-    remedy = "Free some space" if full else "Make its folder writable"
+    place = "bucket" if "://" in str(path) else "folder"
+    remedy = "Free some space" if full else f"Make its {place} writable"
     return WriteError(f"{path} could not be written: {reason}.\n  {remedy}, then start again.")
 
 
@@ -88,6 +105,38 @@ def write_text(path: str | Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def with_parts(path: Path) -> list[Path]:
+    """The files of a log that grows: a file, and the numbered parts that a bucket has in its place.
+
+    An object cannot grow, so what is appended becomes ``metrics.jsonl.00000012`` and so on, each
+    with the step of its first line. A run that moves between a folder and a bucket has both.
+
+    Args:
+      path: Of the log; need not exist.
+
+    Returns:
+      Those that there are, the file first, the parts in their order.
+    """
+    parts = [part for part in path.parent.glob(f"{path.name}.*") if part_number(part) >= 0]
+    return [*([path] if path.exists() else []), *sorted(parts)]
+
+
+def part_number(path: Path) -> int:
+    """The number of a part of a log.
+
+    Args:
+      path: Of a file.
+
+    Returns:
+      The number; -1 where it is no part.
+
+    >>> part_number(Path("metrics.jsonl.00000012")), part_number(Path("metrics.jsonl"))
+    (12, -1)
+    """
+    number = re.fullmatch(r"\.(\d{8})", path.suffix)
+    return int(number[1]) if number else -1
+
+
 def read_object(path: str | Path) -> tuple[dict[str, Any] | None, str]:
     """The JSON object in a file, or why there is none.
 
@@ -101,9 +150,9 @@ def read_object(path: str | Path) -> tuple[dict[str, Any] | None, str]:
     (None, 'which cannot be read: No such file or directory')
     """
     try:
-        found = json.loads(Path(path).read_bytes())
+        found = json.loads((Path(path) if isinstance(path, str) else path).read_bytes())
     except OSError as error:
-        return None, f"which cannot be read: {error.strerror}"
+        return None, f"which cannot be read: {error.strerror or error}"
     except (ValueError, RecursionError):
         return None, "which is not valid JSON"
     if not isinstance(found, dict):

@@ -16,7 +16,7 @@ class Train:
     config: Path | None = None
     """Python file with get_config() -> rvpo_jax.Config; the options override its fields."""
     workdir: Path = Path("runs/default")
-    """Folder of the run."""
+    """Folder of the run; also gs://BUCKET/FOLDER, with the extra gcs."""
     run: Annotated[Config, tyro.conf.arg(name="")] = Config()
     typed: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
     """The arguments of the command, for the processes that it starts."""
@@ -27,7 +27,7 @@ class Eval:
     """Pass rates of a run's newest checkpoint on held-out prompts."""
 
     workdir: Path
-    """Folder of the run."""
+    """Folder of the run; also gs://BUCKET/FOLDER."""
     rewards: tuple[str, ...] = ()
     """Reward functions to score with, by name or FILE.py:FUNCTION; empty: those of the run."""
     trust: bool = False
@@ -43,7 +43,7 @@ class Sample:
     """Completions of a run's newest checkpoint with their channel values."""
 
     workdir: Path
-    """Folder of the run."""
+    """Folder of the run; also gs://BUCKET/FOLDER."""
     num: int = 4
     """Completions: one for each of so many held-out prompts, or so many for --prompt."""
     prompt: str | None = None
@@ -68,7 +68,7 @@ class Export:
     """Write a run's newest checkpoint as the Hugging Face folder that it started from."""
 
     workdir: Path
-    """Folder of the run."""
+    """Folder of the run; also gs://BUCKET/FOLDER."""
     out: Path
     """Folder to write; new or empty."""
     adapters: bool = False

@@ -7,21 +7,23 @@ from rvpo_jax.auditing.command import Audit, run_command
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.cli.commands import CheckRewards, Doctor, Eval, Export, Figure, Sample, Train
+from rvpo_jax.run.bucket import run_folder
 
 
 def run_train(command: Train) -> int:
     """Trains, or resumes; several processes are started, each with this command, and watched."""
     from rvpo_jax.run import launcher, pulse
 
+    workdir = run_folder(command.workdir)
     if launcher.is_needed(command.run.parallel):
-        return launcher.launch(command.typed, command.run.parallel, command.workdir)
+        return launcher.launch(command.typed, command.run.parallel, workdir)
     from rvpo_jax.run.cpu_devices import prepare_cpu_devices
     from rvpo_jax.train import train
 
     pulse.start()
-    prepare_cpu_devices(command.run, command.workdir)
+    prepare_cpu_devices(command.run, workdir)
     try:
-        train(command.run, command.workdir)
+        train(command.run, workdir)
     except (RuntimeError, ValueError) as error:
         from rvpo_jax.run.parallel import processes
 
@@ -42,9 +44,10 @@ def run_eval(command: Eval) -> int:
 
     _check_positive("--num-prompts", command.num_prompts)
     _check_temperature(command.temperature)
-    config = stored_config(command.workdir)
-    config = with_rewards(config, command.workdir, command.rewards, command.trust)
-    run, params, step = restore_run(config, command.workdir)
+    workdir = run_folder(command.workdir)
+    config = stored_config(workdir)
+    config = with_rewards(config, workdir, command.rewards, command.trust)
+    run, params, step = restore_run(config, workdir)
     evaluation = evaluate_held_out(
         run, params, command.num_prompts, temperature=command.temperature
     )
@@ -62,13 +65,14 @@ def run_sample(command: Sample) -> int:
 
     _check_positive("--num", command.num)
     _check_temperature(command.temperature)
-    config = stored_config(command.workdir)
+    workdir = run_folder(command.workdir)
+    config = stored_config(workdir)
     if command.prompt is None:
-        config = with_rewards(config, command.workdir, command.rewards, command.trust)
-        run, params, _ = restore_run(config, command.workdir)
+        config = with_rewards(config, workdir, command.rewards, command.trust)
+        run, params, _ = restore_run(config, workdir)
         evaluation = evaluate_held_out(run, params, command.num, temperature=command.temperature)
     else:
-        run, params, _ = restore_run(without_rewards(config), command.workdir)
+        run, params, _ = restore_run(without_rewards(config), workdir)
         evaluation = sample_prompt(
             run, params, command.prompt, command.num, temperature=command.temperature
         )
@@ -106,8 +110,9 @@ def run_export(command: Export) -> int:
     """Writes a run's policy as a Hugging Face folder."""
     from rvpo_jax.run.export import export
 
-    step = export(command.workdir, command.out, adapters=command.adapters)
-    print(printable(f"wrote {command.out}: the policy of {command.workdir} after {step} step(s)"))
+    workdir = run_folder(command.workdir)
+    step = export(workdir, command.out, adapters=command.adapters)
+    print(printable(f"wrote {command.out}: the policy of {workdir} after {step} step(s)"))
     return 0
 
 

@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 from rvpo_jax.basics.checksums import damage, file_sums, is_file_sums
 from rvpo_jax.basics.files import is_disk_full, to_json
 from rvpo_jax.basics.refusals import Failure, Refusal
+from rvpo_jax.run.bucket import checkpoint_folder, in_bucket, is_complete, run_folder
 from rvpo_jax.run.parallel import processes
 from rvpo_jax.types import TrainState
 
@@ -71,15 +72,18 @@ class Checkpoints:
         self.save_every = save_every
         self.read_only = read_only
         self._saving: int | None = None
-        self._local = "://" not in str(directory)
+        folder = run_folder(directory)
+        self._local = not in_bucket(folder)
+        if not self._local and not read_only and processes.is_first():
+            _prepare_bucket(folder)
         self._manager = ocp.CheckpointManager(
-            _checked_directory(directory, read_only) if self._local else str(directory),
+            str(checkpoint_folder(folder, read_only)),
             options=ocp.CheckpointManagerOptions(
                 # Which checkpoints go is decided when one is saved, so this is safe to read with.
                 max_to_keep=keep,
                 create=not read_only,
                 # A save that was killed leaves its temporary folder behind.
-                cleanup_tmp_directories=not read_only,
+                cleanup_tmp_directories=self._local and not read_only,
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._write_file_list),
             ),
         )
@@ -332,32 +336,16 @@ class Checkpoints:
         self._manager.reload()
 
 
-def _checked_directory(directory: str | Path, read_only: bool) -> str:
-    path = Path(directory).absolute()
-    try:
-        if not read_only:
-            path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise Refusal(
-            f"directory must be a folder, got {path}, where a file is in the way.",
-            "Choose another folder or move the file.",
-        ) from None
-    except OSError as error:
-        raise Refusal(
-            f"directory must be a folder that can be created, got {path}: {error.strerror}.",
-            "Choose a folder that you may write to.",
-        ) from None
-    if not path.is_dir():
-        raise Refusal(
-            f"directory must be an existing folder of checkpoints, got {path}.",
-            "Train first, or name the folder of a run.",
-        )
-    if not read_only and not os.access(path, os.W_OK | os.X_OK):
-        raise Refusal(
-            f"directory must be writable, got {path}, which is not.",
-            "Choose a folder that you may write to.",
-        )
-    return str(path)
+def _prepare_bucket(directory: Any) -> None:
+    """Marks a folder, which would else be none until there is a checkpoint, and tidies it.
+
+    What a killed save left has the name of the checkpoint. Orbax would delete it in a thread that
+    outlives the manager, and with it what the next one saves under that name.
+    """
+    (directory / ".keep").write_bytes(b"")
+    for path in directory.iterdir():
+        if path.name.isdecimal() and not is_complete(path):
+            path.rmtree()
 
 
 def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:

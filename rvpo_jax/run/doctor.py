@@ -20,6 +20,7 @@ CORE = (
 EXTRAS = {
     "tensorboardX": ("log", "TensorBoard sink"),
     "wandb": ("log", "Weights & Biases sink"),
+    "gcsfs": ("gcs", "run folders in a bucket (gs://)"),
     "qwix": ("lora", "adapters (model.lora_rank)"),
     "tunix": ("tunix", "RVPO inside Tunix"),
     "libtpu": ("tpu", "Cloud TPU"),

@@ -22,6 +22,7 @@ from rvpo_jax.basics.refusals import Failure
 from rvpo_jax.basics.text import printable
 from rvpo_jax.config import ParallelConfig
 from rvpo_jax.run import pulse
+from rvpo_jax.run.bucket import is_complete
 
 POLL = 0.2  # seconds
 GRACE = 5.0  # seconds between the end of one process and that of the others, to say why they end
@@ -264,7 +265,8 @@ def _said(one: Watched) -> str:
 
 def _resume(workdir: Path) -> str:
     """From where the same command goes on."""
-    names = [path.name for path in (workdir / "checkpoints").glob("*") if path.name.isdecimal()]
+    found = (workdir / "checkpoints").glob("*")
+    names = [path.name for path in found if path.name.isdecimal() and is_complete(path)]
     if not names:
         return f"There is no checkpoint in {workdir} yet: the same command starts again."
     newest = workdir / "checkpoints" / max(names, key=int)

@@ -61,14 +61,15 @@ Name                              Meaning, unit
 ================================  ==================================================================
 """
 
-import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rvpo_jax.basics.files import cannot_write, replacing, to_json
+from rvpo_jax.basics.files import with_parts
 from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.run.bucket import run_folder, scratch_of
+from rvpo_jax.run.json_lines import JsonLines, read_rows, start_jsonl
 
 
 class Sink(Protocol):
@@ -84,7 +85,8 @@ class Sink(Protocol):
 class MetricsWriter:
     """Writes the metrics of a run; a context manager that closes its sinks.
 
-    Each line is flushed when it is written: a killed run loses nothing but the step it was in.
+    In a folder each line is there when it is written, and a killed run loses nothing but the step
+    it was in; in a bucket it is there after ``flush``.
 
     Args:
       workdir: Folder of the run, created if absent; holds ``metrics.jsonl``.
@@ -107,14 +109,12 @@ class MetricsWriter:
         resume_step: int | None = None,
         header: Mapping[str, Any] | None = None,
     ) -> None:
-        workdir = Path(workdir)
+        workdir = run_folder(workdir)
         workdir.mkdir(parents=True, exist_ok=True)
         self._sinks = [_make_sink(name, workdir) for name in sinks]
         self.path = workdir / "metrics.jsonl"
-        kept = [] if resume_step is None else _kept_lines(self.path, resume_step)
-        if not any("header" in row for _, row in kept[:1]):
-            kept.insert(0, (to_json({"header": header or {}}).encode(), {}))
-        _replace(self.path, kept)
+        self._lines = JsonLines(self.path)
+        start_jsonl(self.path, resume_step, header or {})
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Appends the metrics of one step and hands them to the sinks.
@@ -124,9 +124,13 @@ class MetricsWriter:
           metrics: Names to scalars: Python numbers or arrays without axes.
         """
         values = {name: float(value) for name, value in metrics.items()}
-        append_jsonl(self.path, {"step": step, "time": round(time.time(), 3), **values})
+        self._lines.append({"step": step, "time": round(time.time(), 3), **values})
         for sink in self._sinks:
             sink.write(step, values)
+
+    def flush(self) -> None:
+        """Writes the lines that are kept for a bucket."""
+        self._lines.flush()
 
     def close(self) -> None:
         """Flushes and closes the sinks."""
@@ -152,96 +156,14 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     Raises:
       ValueError: if there is no such file.
     """
-    path = Path(path)
+    path = run_folder(path)
     path = path / "metrics.jsonl" if path.is_dir() else path
-    if not path.exists():
+    if not with_parts(path):
         raise Refusal(
             f"path must be a metrics.jsonl or the folder of a run, got {path}.",
             "A run writes metrics.jsonl from its first step on.",
         )
     return read_rows(path)
-
-
-def read_rows(path: str | Path) -> list[dict[str, Any]]:
-    """The lines that are JSON objects with a whole number ``step``, in their order.
-
-    Args:
-      path: A file written by ``append_jsonl``.
-
-    Returns:
-      The objects; none where there is no file.
-
-    Raises:
-      ValueError: if something is there and cannot be read.
-    """
-    return [row for _, row in _lines(Path(path)) if _has_step(row)]
-
-
-def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
-    """Appends one JSON object as a line and flushes it.
-
-    Args:
-      path: File to append to; created if absent.
-      row: What JSON can hold, and NumPy or JAX arrays; a float that is not finite becomes null.
-
-    Raises:
-      WriteError: when the disk is full or the file cannot be written to, naming the path.
-    """
-    line = to_json(row)
-    try:
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-    except OSError as error:
-        raise cannot_write(path, error) from error
-
-
-def truncate_jsonl(path: str | Path, resume_step: int) -> None:
-    """Drops the lines with ``step >= resume_step`` and what is no line of ours, all or nothing.
-
-    Args:
-      path: A file written by ``append_jsonl``; nothing happens where it is absent.
-      resume_step: First step that will be written again. Lines without a step stay.
-    """
-    path = Path(path)
-    if path.exists():
-        _replace(path, _kept_lines(path, resume_step))
-
-
-def _kept_lines(path: Path, resume_step: int) -> list[tuple[bytes, dict[str, Any]]]:
-    return [
-        (line, row)
-        for line, row in _lines(path)
-        if "step" not in row or (_has_step(row) and row["step"] < resume_step)
-    ]
-
-
-def _has_step(row: Mapping[str, Any]) -> bool:
-    return type(row.get("step")) is int
-
-
-def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """The lines that hold a JSON object: a killed process leaves at most its last one cut."""
-    if not path.exists():
-        return
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except OSError as error:
-        raise Refusal(
-            f"{path} must be a file that can be read, got: {error.strerror}.",
-            "Restore it, or move it out of the way.",
-        ) from None
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):  # cut, damaged, or nested without end
-            continue
-        if isinstance(row, dict):
-            yield line, row
-
-
-def _replace(path: Path, lines: Sequence[tuple[bytes, Any]]) -> None:
-    with replacing(path) as part:
-        part.write_bytes(b"".join(line + b"\n" for line, _ in lines))
 
 
 class _TensorBoard:
@@ -264,7 +186,9 @@ class _WandB:
 
         # The folder's name is the run's id, so that a resumed run continues its curves.
         name = workdir.resolve().name
-        self._run = wandb.init(project="rvpo", id=name, dir=str(workdir), resume="allow")
+        self._run = wandb.init(
+            project="rvpo", id=name, dir=str(scratch_of(workdir)), resume="allow"
+        )
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         self._run.log(dict(metrics), step=step)

@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from rvpo_jax.basics.files import replacing
 from rvpo_jax.basics.refusals import Failure
 from rvpo_jax.method.rules import rule_name
 from rvpo_jax.rewards import Scores, check_any_scored
 from rvpo_jax.run import pulse
 from rvpo_jax.run.console import progress
 from rvpo_jax.run.evaluate import evaluate_held_out, evaluation_row
-from rvpo_jax.run.metrics import MetricsWriter, append_jsonl, read_metrics, truncate_jsonl
+from rvpo_jax.run.json_lines import JsonLines, read_rows, truncate_jsonl
+from rvpo_jax.run.lock import Lock
+from rvpo_jax.run.metrics import MetricsWriter
 from rvpo_jax.run.observe import Counts, make_observer
 from rvpo_jax.run.parallel import processes
 from rvpo_jax.run.rollout_log import drop_rollouts, write_rollouts
@@ -103,11 +106,16 @@ class Recorder(contextlib.ExitStack):
       workdir: its folder.
       console: where progress and the final table go.
       first: the step that this process starts at.
+      lock: on the folder.
     """
 
-    def __init__(self, run: Run, workdir: Path, console: Console, first: int) -> None:
+    def __init__(self, run: Run, workdir: Path, console: Console, first: int, lock: Lock) -> None:
         super().__init__()
         self._run, self._workdir, self._console, self._first = run, workdir, console, first
+        self._lock = lock
+        self._samples = JsonLines(workdir / "samples.jsonl")
+        self._evals = JsonLines(workdir / "evals.jsonl")
+        self._evaluated: set[int] = set()
         self._method = run.config.to_dict()["advantage"]["method"]
         self._observe = make_observer(run.advantage, run.task.channels, run.config.log.audit_every)
 
@@ -115,8 +123,9 @@ class Recorder(contextlib.ExitStack):
         super().__enter__()
         config = self._run.config
         if processes.is_first():
-            for name in ("samples.jsonl", "evals.jsonl"):
-                truncate_jsonl(self._workdir / name, self._first + (name == "evals.jsonl"))
+            truncate_jsonl(self._samples.path, self._first)
+            truncate_jsonl(self._evals.path, self._first + 1)
+            self._evaluated |= {row["step"] for row in read_rows(self._evals.path)}
             drop_rollouts(self._workdir, self._first)
             self._writer = self.enter_context(
                 MetricsWriter(
@@ -130,6 +139,12 @@ class Recorder(contextlib.ExitStack):
         self._show = self.enter_context(progress(config, self._console, self._first))
         return self
 
+    def __exit__(self, *error: Any) -> Any:
+        try:
+            self.flush()
+        finally:
+            super().__exit__(*error)
+
     def evaluation(self, step: int, params: Any) -> None:
         """Evaluates and appends a row to evals.jsonl, unless this step is there already.
 
@@ -137,15 +152,15 @@ class Recorder(contextlib.ExitStack):
           step: rollout batches seen.
           params: of the policy.
         """
-        path = self._workdir / "evals.jsonl"
-        if processes.any_of(any(row["step"] == step for row in _read_evals(path))):
+        if processes.any_of(step in self._evaluated):
             return
         run = self._run
         evaluation = evaluate_held_out(run, params, run.config.eval.num_prompts)
         if step == 0:
             check_any_scored(evaluation.where, run.task.channel_names, enough=ENOUGH)
         if processes.is_first():
-            append_jsonl(path, {"step": step, **evaluation_row(run.task, evaluation)})
+            self._evals.append({"step": step, **evaluation_row(run.task, evaluation)})
+            self._evaluated.add(step)
 
     def step(
         self,
@@ -185,13 +200,25 @@ class Recorder(contextlib.ExitStack):
             self._writer.write(step, metrics)
         self._show(step, metrics)
 
+    def flush(self) -> None:
+        """Writes the lines that are kept for a bucket; before a checkpoint, which stands for them.
+
+        Raises:
+          LostLockError: if the folder may be another process's by now.
+        """
+        if not processes.is_first():
+            return
+        self._lock.check()
+        for log in (self._writer, self._samples, self._evals):
+            log.flush()
+
     def finish(self) -> None:
         """The picture and the table at the end of a run."""
         run, workdir, console = self._run, self._workdir, self._console
-        rows = _read_evals(workdir / "evals.jsonl")
+        rows = read_rows(workdir / "evals.jsonl")
         names = run.task.channel_names
         title = f"{self._method}, {run.config.data.source} task, seed {run.config.seed}"
-        plot_run(read_metrics(workdir), names, workdir / "run.png", title)
+        plot_run(read_rows(workdir / "metrics.jsonl"), names, workdir / "run.png", title)
         console.print(rate_table(rows[0], rows[-1], names))
         console.print(f"picture: {workdir / 'run.png'}", markup=False, highlight=False)
 
@@ -203,7 +230,8 @@ class Recorder(contextlib.ExitStack):
             return
         path = self._workdir / f"bad_batch_step_{step}{processes.suffix()}.npz"
         fields = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
-        np.savez(path, **{key: x for key, x in fields.items() if x is not None})
+        with replacing(path) as part:
+            np.savez(part, **{key: x for key, x in fields.items() if x is not None})
         rule = rule_name(self._run.advantage.method)
         remedy = (
             f"The rule {rule} returned it: mask before dividing or taking a logarithm."
@@ -250,14 +278,10 @@ class Recorder(contextlib.ExitStack):
                 "completion": sampled.texts[prompt * group_size],
                 "rewards": values,
             }
-            append_jsonl(self._workdir / "samples.jsonl", row)
+            self._samples.append(row)
 
 
 RULE_VALUE = "aggregate/group_mean"
-
-
-def _read_evals(path: Path) -> list[dict[str, Any]]:
-    return read_metrics(path) if path.exists() else []
 
 
 def _rates(counts: Counts, laps: Laps) -> dict[str, float]:

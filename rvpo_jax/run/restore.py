@@ -14,7 +14,7 @@ from rvpo_jax.data import PromptStream
 from rvpo_jax.method.frozen import join
 from rvpo_jax.models import Model
 from rvpo_jax.run.checkpoint import Checkpoints
-from rvpo_jax.run.metrics import read_rows
+from rvpo_jax.run.json_lines import read_rows
 from rvpo_jax.run.parallel import Layout
 from rvpo_jax.run.resume import log_history, missing_records
 from rvpo_jax.run.setup import Run, Task, build_run

@@ -6,7 +6,7 @@ from typing import Any
 
 from rvpo_jax.basics.gaps import absent, spans
 from rvpo_jax.config import Config
-from rvpo_jax.run.metrics import read_rows
+from rvpo_jax.run.json_lines import read_rows
 from rvpo_jax.run.rollout_log import FOLDER, written_steps
 
 

@@ -82,7 +82,7 @@ def write_rollouts(
     end = "" if part is None else f"-{part:03d}"
     path = workdir / FOLDER / f"{step:08d}{end}.parquet"
     with replacing(path) as unfinished:
-        path.parent.mkdir(exist_ok=True)
+        unfinished.parent.mkdir(exist_ok=True)
         pq.write_table(
             table, unfinished, compression="zstd", write_page_checksum=True, write_statistics=False
         )

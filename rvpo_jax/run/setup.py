@@ -24,6 +24,7 @@ from rvpo_jax.method.step import init_state, make_train_step
 from rvpo_jax.models import build_model
 from rvpo_jax.rewards import EMBEDDED_REWARDS, RewardFn, Scores, channels_of, load_reward, score
 from rvpo_jax.run import parallel, start
+from rvpo_jax.run.bucket import scratch_of
 from rvpo_jax.run.check_rewards import dry_run
 from rvpo_jax.run.parallel import processes
 from rvpo_jax.run.policy import Policy
@@ -244,7 +245,7 @@ def build_run(config: Config, workdir: Path) -> Run:
     Raises:
       ValueError: on input that does not exist or does not fit.
     """
-    task = build_task(config, workdir / "data")
+    task = build_task(config, scratch_of(workdir) / "data")
     advantage = config.advantage.with_channels(task.channel_names)
     vocab_size = task.tokenizer.vocab_size
     model = build_model(config.model, vocab_size)

@@ -4,10 +4,8 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import platform
 import secrets
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,14 +15,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from filelock import FileLock, Timeout
 
 from rvpo_jax.basics.files import read_object, to_json, write_text
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
 from rvpo_jax.run.checkpoint import Checkpoints
-from rvpo_jax.run.metrics import read_rows
+from rvpo_jax.run.json_lines import read_rows
+from rvpo_jax.run.lock import Lock, lock_workdir, make_writable
 from rvpo_jax.run.parallel import processes
 
 SHARED_WITHIN = 10  # seconds
@@ -34,41 +32,7 @@ HARMLESS = ("steps", "log.", "checkpoint.", "eval.", "parallel.", "data.reward_t
 
 
 @contextlib.contextmanager
-def lock_workdir(workdir: Path) -> Iterator[None]:
-    """Keeps other processes from training in the same folder; created if absent.
-
-    The kernel holds the lock, so it goes with its process, however that ends. Reading commands do
-    not ask for it.
-
-    Args:
-      workdir: Folder of the run.
-
-    Yields:
-      None; the lock is held until the block ends.
-
-    Raises:
-      ValueError: if another process, which is named, trains there, or the folder cannot be used.
-    """
-    _make_writable(workdir)
-    lock = FileLock(workdir / ".lock")
-    holder = workdir / ".lock.json"  # beside: filelock may empty the locked file when it opens it
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise Refusal(
-            f"workdir {workdir} is in use by {_holder(holder)}.",
-            "Wait until it has ended, or choose another --workdir.",
-        ) from None
-    try:
-        write_text(holder, to_json({"process": os.getpid(), "host": socket.gethostname()}))
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
-
-
-@contextlib.contextmanager
-def claim_workdir(config: Config, workdir: Path) -> Iterator[None]:
+def claim_workdir(config: Config, workdir: Path) -> Iterator[Lock]:
     """``lock_workdir`` and ``check_workdir`` for all processes of a run; the first one does both.
 
     Args:
@@ -76,17 +40,16 @@ def claim_workdir(config: Config, workdir: Path) -> Iterator[None]:
       workdir: its folder.
 
     Yields:
-      None; the lock is held until the block ends.
+      The lock, held until the block ends; of the other processes one that says nothing.
 
     Raises:
       ValueError: see the two; and if the processes do not see the same folder.
     """
-    with contextlib.ExitStack() as held:
+    with lock_workdir(workdir) if processes.is_first() else contextlib.nullcontext(Lock()) as lock:
         if processes.is_first():
-            held.enter_context(lock_workdir(workdir))
             check_workdir(config, workdir)
         _check_shared(workdir)
-        yield
+        yield lock
 
 
 def _check_shared(workdir: Path) -> None:
@@ -127,7 +90,7 @@ def check_workdir(config: Config, workdir: Path) -> None:
       ValueError: naming the folder or the differing fields.
       CheckpointError: if config.json is absent and no checkpoint can be read.
     """
-    _make_writable(workdir)
+    make_writable(workdir)
     if not (workdir / "checkpoints").exists() and read_rows(workdir / "metrics.jsonl"):
         raise Refusal(  # a run makes the folder before its first step
             f"workdir {workdir} holds the logs of a run without its folder checkpoints.",
@@ -273,25 +236,6 @@ def _git_commit() -> str | None:
     return None
 
 
-def _make_writable(workdir: Path) -> None:
-    if set("[]*?") & set(str(workdir.resolve())):
-        raise Refusal(
-            f"workdir must be a path without [, ], * and ?, got {printable(workdir, keep='')}.",
-            "Orbax takes them for patterns and would lose the checkpoints: choose another "
-            "--workdir.",
-        )
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / ".write_test"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise Refusal(
-            f"workdir must be a folder that can be written to, got {workdir}: {error.strerror}.",
-            "Choose another --workdir.",
-        ) from None
-
-
 def _config_of_checkpoints(workdir: Path) -> dict[str, Any] | None:
     folder = workdir / "checkpoints"
     if not folder.is_dir():
@@ -299,12 +243,3 @@ def _config_of_checkpoints(workdir: Path) -> dict[str, Any] | None:
     with Checkpoints(folder, read_only=True) as checkpoints:
         found = checkpoints.read_meta()
     return None if found is None else found[0].get("config")
-
-
-def _holder(path: Path) -> str:
-    """Who holds the lock, as far as its note tells."""
-    try:
-        note = json.loads(path.read_bytes())
-        return f"process {int(note['process'])} on host {printable(note['host'], keep='')}"
-    except (OSError, ValueError, RecursionError, TypeError, LookupError):
-        return "another process"

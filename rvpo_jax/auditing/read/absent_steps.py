@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...basics.files import with_parts
 from ...basics.gaps import MAX_STEPS, absent, regular_steps, spans
 from .log import Note
 
@@ -51,7 +52,7 @@ def _notes(name: str, present: Collection[int], expected: Sequence[int]) -> list
 def _logged_steps(path: Path) -> list[int]:
     """Steps of a metrics.jsonl; lines that cannot be read have none."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = b"".join(part.read_bytes() for part in with_parts(path)).split(b"\n")
     except OSError:
         return []
     steps = [_field(line, "step") for line in lines]
