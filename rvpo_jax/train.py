@@ -21,6 +21,7 @@ from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.run import parallel
 from rvpo_jax.run.checkpoint import Checkpoints
 from rvpo_jax.run.console import opening_lines
+from rvpo_jax.run.profile import traced_steps
 from rvpo_jax.run.recorder import Laps, NonFiniteError, Recorder, Sampled
 from rvpo_jax.run.restore import start_or_resume
 from rvpo_jax.run.setup import Run, build_run
@@ -67,7 +68,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                 console.print(line, markup=False, highlight=False)
             reference = _reference(run)
             with Recorder(run, workdir, console, first) as record:
-                for step in range(first, config.steps):
+                for step in record.enter_context(traced_steps(config, workdir, first)):
                     if step == 0 or (config.eval.every and step % config.eval.every == 0):
                         record.evaluation(step, run.policy.sampling_params(state))
                     laps = Laps()
