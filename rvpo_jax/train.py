@@ -8,26 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from rich.console import Console
 
 from rvpo_jax.auditing import audit
 from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
-from rvpo_jax.data import PromptStream
 from rvpo_jax.method.frozen import join
 from rvpo_jax.method.policy_loss import needs_reference
 from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.run import parallel
 from rvpo_jax.run.checkpoint import Checkpoints
-from rvpo_jax.run.console import opening_lines
+from rvpo_jax.run.console import make_console, opening_lines
+from rvpo_jax.run.parallel import processes
 from rvpo_jax.run.profile import traced_steps
 from rvpo_jax.run.recorder import Laps, NonFiniteError, Recorder, Sampled
 from rvpo_jax.run.restore import start_or_resume
-from rvpo_jax.run.setup import Run, build_run
+from rvpo_jax.run.setup import Run, build_run, make_stream
 from rvpo_jax.run.shorten import shorten
 from rvpo_jax.run.stopping import Stopped, stop_requests, stopped
-from rvpo_jax.run.workdir import check_workdir, lock_workdir, write_config
+from rvpo_jax.run.workdir import claim_workdir, write_config
 from rvpo_jax.types import Batch, Rollout, TrainState
 
 __all__ = ["NonFiniteError", "Stopped", "make_batch", "train"]
@@ -37,7 +36,8 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
     """Trains until ``config.steps``; resumes from ``workdir`` if it has a checkpoint.
 
     Writes config.json, metrics.jsonl, samples.jsonl, evals.jsonl, rollouts/, checkpoints/, run.png
-    and at the end audit.html and audit.json.
+    and at the end audit.html and audit.json. Several processes call it with the same arguments, but
+    for ``config.parallel.rank``; ``rvpo train`` also starts them and watches over them.
 
     Args:
       config: the run.
@@ -52,13 +52,14 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
       NonFiniteError: when a number is not finite; the last good checkpoint stays.
       Stopped: on SIGTERM or Ctrl-C, after saving.
     """
-    console = Console() if console is None else console
-    with stop_requests() as stop, lock_workdir(workdir):
-        check_workdir(config, workdir)
-        run = build_run(config, workdir)
+    processes.connect(config.parallel)
+    console = make_console(console)
+    with stop_requests() as stop, claim_workdir(config, workdir):
+        run = processes.in_turn(lambda: build_run(config, workdir))
         run.try_rewards()
-        stream = PromptStream(run.task.train, config.rollout.num_prompts, seed=config.seed)
-        write_config(config, workdir)
+        stream = make_stream(run)
+        if processes.is_first():
+            write_config(config, workdir)
         every, keep = config.checkpoint.every, config.checkpoint.keep
         with Checkpoints(workdir / "checkpoints", keep=keep, save_every=every) as checkpoints:
             state, meta = start_or_resume(run, workdir, checkpoints, stream)
@@ -71,24 +72,24 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> Trai
                 for step in record.enter_context(traced_steps(config, workdir, first)):
                     if step == 0 or (config.eval.every and step % config.eval.every == 0):
                         record.evaluation(step, run.policy.sampling_params(state))
-                    laps = Laps()
-                    sampled = _sample_and_score(run, state, next(stream), key, step, laps)
+                    laps = Laps(step)
+                    sampled = _sample_and_score(run, state, next(stream), key, laps)
                     batch = _with_reference(run, shorten(sampled.batch), reference, state.frozen)
                     new_state, *outcome = run.train_step(state, batch)
                     judged, metrics = jax.device_get(outcome)
                     laps.lap("update")
                     record.step(step, sampled, judged, metrics, laps)
                     state, stop.in_steps = new_state, True
-                    if checkpoints.is_due(step + 1) or step + 1 == config.steps or stop:
-                        checkpoints.save(step + 1, state, stream.iterator, meta)
-                    if stop and step + 1 < config.steps:
+                    stopping = processes.any_of(bool(stop))
+                    if checkpoints.is_due(step + 1) or step + 1 == config.steps or stopping:
+                        checkpoints.save(step + 1, state, meta)
+                        laps.lap("save")
+                    if stopping and step + 1 < config.steps:
                         checkpoints.wait()
                         raise stopped(step + 1, config.steps)
                 checkpoints.wait()
                 record.evaluation(int(state.step), run.policy.sampling_params(state))
-        record.finish()
-        if config.log.audit:
-            _audit(workdir, console)
+        _finish(record, config, workdir, console)
     return state
 
 
@@ -97,27 +98,23 @@ def _sample_and_score(
     state: TrainState,
     examples: list[dict[str, Any]],
     key: jax.Array,
-    step: int,
     laps: Laps,
 ) -> Sampled:
-    """One rollout batch: B prompts, G completions each, M rewards of every completion."""
-    task = run.task
-    sample = run.policy.sampler(run.config.rollout.group_size)
-    inputs = (*task.encode_batch(examples), prompt_keys(key, step, len(examples)))
-    rollout = jax.device_get(sample(run.policy.sampling_params(state), *inputs))
+    """One rollout batch: B prompts, G completions each, M rewards of every completion.
+
+    Of several processes, each has its share of the prompts here.
+    """
+    task, rollout_config = run.task, run.config.rollout
+    sample = run.policy.sampler(rollout_config.group_size)
+    keys = processes.mine(prompt_keys(key, laps.step, rollout_config.num_prompts))
+    inputs = (*task.encode_batch(examples), keys)
+    rollout = sample(run.policy.sampling_params(state), *inputs)
     laps.lap("rollout")
     texts = task.decode_batch(rollout)
     scores = task.score(texts, examples)
     batch = make_batch(rollout, scores.rewards, scores.where)
     laps.lap("reward")
-    return Sampled(
-        examples=examples,
-        texts=texts,
-        batch=batch,
-        truncated=rollout.truncated,
-        computed=float(np.sum(rollout.computed)),
-        scores=scores,
-    )
+    return Sampled(examples=examples, texts=texts, batch=batch, rollout=rollout, scores=scores)
 
 
 def make_batch(rollout: Rollout, rewards: Any, where: Any) -> Batch:
@@ -141,6 +138,16 @@ def make_batch(rollout: Rollout, rewards: Any, where: Any) -> Batch:
         rewards=rewards.reshape(groups),
         where=where.reshape(groups),
     )
+
+
+def _finish(record: Recorder, config: Config, workdir: Path, console: Console) -> None:
+    """Picture, table and audit, by the first process; the others wait, and all end together."""
+    processes.wait_for_all("everything is written")
+    if processes.is_first():
+        record.finish()
+        if config.log.audit:
+            _audit(workdir, console)
+    processes.wait_for_all("the first has ended")
 
 
 def _audit(workdir: Path, console: Console) -> None:

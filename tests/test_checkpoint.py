@@ -10,7 +10,6 @@ import subprocess
 import sys
 import textwrap
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,22 +34,10 @@ def make_state(step):
     )
 
 
-def make_data():
-    return iter(grain.MapDataset.range(1000).seed(1).shuffle().batch(4).to_iter_dataset())
-
-
-def data_after(step):
-    """The iterator after ``step`` batches."""
-    data = make_data()
-    for _ in range(step):
-        next(data)
-    return data
-
-
 def save_steps(directory, *steps, keep=5):
     with Checkpoints(directory, keep=keep) as checkpoints:
         for step in steps:
-            checkpoints.save(step, make_state(step), data_after(step), {"saved_at": step})
+            checkpoints.save(step, make_state(step), {"saved_at": step})
 
 
 def bits(tree):
@@ -61,20 +48,17 @@ def bits(tree):
     return [(raw(leaf).dtype, raw(leaf).tobytes()) for leaf in jax.tree.leaves(tree)]
 
 
-def assert_is_step(restored, data, step):
-    """State, meta and data position are those of ``step``, bit for bit."""
+def assert_is_step(restored, step):
+    """State and meta are those of ``step``, bit for bit."""
     assert restored.step == step
     assert restored.meta == {"saved_at": step}
     assert jax.tree.structure(restored.state) == jax.tree.structure(make_state(step))
     assert bits(restored.state) == bits(make_state(step))
-    np.testing.assert_array_equal(next(data), next(data_after(step)))
 
 
 def restore(directory):
-    data = make_data()
     with Checkpoints(directory) as checkpoints:
-        restored = checkpoints.restore_latest(jax.eval_shape(make_state, 0), data)
-    return restored, data
+        return checkpoints.restore_latest(jax.eval_shape(make_state, 0))
 
 
 def array_file(directory, step):
@@ -89,15 +73,15 @@ def names(directory):
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_a_checkpoint_comes_back_bit_for_bit_with_key_optimizer_and_data_position(tmp_path):
+def test_a_checkpoint_comes_back_bit_for_bit_with_key_and_optimizer(tmp_path):
     save_steps(tmp_path, 3)
-    restored, data = restore(tmp_path)
-    assert_is_step(restored, data, 3)
+    restored = restore(tmp_path)
+    assert_is_step(restored, 3)
     assert jnp.issubdtype(restored.state.key.dtype, jax.dtypes.prng_key)
 
 
 def test_an_empty_folder_has_nothing_to_restore(tmp_path):
-    restored, _ = restore(tmp_path / "new")
+    restored = restore(tmp_path / "new")
     assert restored is None
     with Checkpoints(tmp_path / "new") as checkpoints:
         assert checkpoints.read_meta() is None
@@ -118,7 +102,7 @@ def test_a_state_restores_onto_the_shardings_of_its_target(tmp_path):
 def test_the_saved_arrays_may_be_donated_at_once(tmp_path):
     state = jax.tree.map(lambda leaf: leaf, make_state(1))
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, state, make_data(), {})
+        checkpoints.save(1, state, {})
         step = jax.jit(
             lambda params: jax.tree.map(lambda leaf: leaf * 0 - 1, params), donate_argnums=0
         )
@@ -136,8 +120,8 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path):
 def test_a_step_that_is_saved_already_stays_as_it_is(tmp_path):
     save_steps(tmp_path, 2)
     with Checkpoints(tmp_path) as checkpoints:
-        assert not checkpoints.save(2, make_state(9), make_data(), {"saved_at": 9})
-    assert_is_step(*restore(tmp_path), 2)
+        assert not checkpoints.save(2, make_state(9), {"saved_at": 9})
+    assert_is_step(restore(tmp_path), 2)
 
 
 @pytest.mark.parametrize(("step", "due"), [(0, False), (1, False), (2, True), (4, True)])
@@ -170,8 +154,8 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_is_used(
     save_steps(tmp_path, 1, 2)
     damage(array_file(tmp_path, 2))
     with caplog.at_level(logging.WARNING):
-        restored, data = restore(tmp_path)
-    assert_is_step(restored, data, 1)
+        restored = restore(tmp_path)
+    assert_is_step(restored, 1)
     report = caplog.records[0].getMessage()
     assert str(tmp_path / "2") in report and cause in report
     assert names(tmp_path) == ["1", "2.damaged"]
@@ -183,7 +167,7 @@ def test_damage_that_the_file_list_cannot_show_is_found_while_restoring(tmp_path
     sums = file_sums(tmp_path / "2")  # the list agrees with the damaged file
     items = {name: pair for name, pair in sums.items() if "/" in name}
     (tmp_path / "2" / "files.json").write_text(json.dumps(items))
-    assert_is_step(*restore(tmp_path), 1)
+    assert_is_step(restore(tmp_path), 1)
     assert f"{tmp_path / '2'} cannot be restored: JSON" in caplog.records[0].getMessage()
 
 
@@ -192,7 +176,7 @@ def test_a_checkpoint_without_its_list_of_files_counts_as_damaged(tmp_path, capl
     save_steps(tmp_path, 1, 2)
     files = tmp_path / "2" / "files.json"
     files.unlink() if content is None else files.write_text(content)
-    assert_is_step(*restore(tmp_path), 1)
+    assert_is_step(restore(tmp_path), 1)
     assert "files.json is missing or damaged" in caplog.records[0].getMessage()
 
 
@@ -200,15 +184,15 @@ def test_a_list_of_files_that_names_none_of_an_item_counts_as_damage(tmp_path, c
     save_steps(tmp_path, 1, 2)
     files = tmp_path / "2" / "files.json"
     sums = json.loads(files.read_text())
-    files.write_text(json.dumps({k: v for k, v in sums.items() if not k.startswith("data/")}))
-    assert_is_step(*restore(tmp_path), 1)
-    assert "lists nothing of data" in caplog.records[0].getMessage()
+    files.write_text(json.dumps({k: v for k, v in sums.items() if not k.startswith("meta/")}))
+    assert_is_step(restore(tmp_path), 1)
+    assert "lists nothing of meta" in caplog.records[0].getMessage()
 
 
 def test_a_checkpoint_renamed_to_another_step_is_set_aside(tmp_path, caplog):
     save_steps(tmp_path, 1, 2)
     (tmp_path / "2").rename(tmp_path / "7")
-    assert_is_step(*restore(tmp_path), 1)
+    assert_is_step(restore(tmp_path), 1)
     assert "its folder says step 7 and its state 2" in caplog.records[0].getMessage()
     assert names(tmp_path) == ["1", "7.damaged"]
 
@@ -217,7 +201,7 @@ def test_a_state_with_memory_of_its_rule_comes_back_bit_for_bit(tmp_path):
     memory = {"ideal": jnp.float32([0.1, 1e-30]), "count": jnp.int32(3)}
     state = dataclasses.replace(make_state(1), rule_state=memory)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, state, None, {})
+        checkpoints.save(1, state, {})
         restored = checkpoints.restore_latest(jax.eval_shape(lambda: state))
     assert jax.tree.structure(restored.state) == jax.tree.structure(state)
     assert bits(restored.state) == bits(state)
@@ -250,9 +234,9 @@ def test_a_damaged_step_can_be_saved_again_and_nothing_is_lost(tmp_path):
     for _ in range(2):
         save_steps(tmp_path, 1, 2)
         truncate(array_file(tmp_path, 2))
-        assert_is_step(*restore(tmp_path), 1)
+        assert_is_step(restore(tmp_path), 1)
     save_steps(tmp_path, 2)
-    assert_is_step(*restore(tmp_path), 2)
+    assert_is_step(restore(tmp_path), 2)
     assert names(tmp_path) == ["1", "2", "2.damaged", "2.damaged-2"]
 
 
@@ -290,7 +274,7 @@ def test_a_read_only_view_touches_nothing(tmp_path):
     with Checkpoints(tmp_path, keep=1, read_only=True) as checkpoints:
         assert checkpoints.restore_latest(make_state(0)).step == 1
         with pytest.raises(ValueError, match="read_only"):
-            checkpoints.save(4, make_state(4), None, {})
+            checkpoints.save(4, make_state(4), {})
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -301,13 +285,13 @@ def test_a_save_that_fails_in_the_background_is_reported(tmp_path, monkeypatch):
     save_steps(tmp_path, 1)
     monkeypatch.setattr(checkpoint, "file_sums", disk_full)
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(2, make_state(2), data_after(2), {"saved_at": 2})
+    checkpoints.save(2, make_state(2), {"saved_at": 2})
     with pytest.raises(CheckpointError, match=f"to {tmp_path}: the disk is full.\n  .* Free some"):
         checkpoints.wait()
     checkpoints.close()
     assert names(tmp_path) == ["1"]
     monkeypatch.undo()
-    assert_is_step(*restore(tmp_path), 1)
+    assert_is_step(restore(tmp_path), 1)
 
 
 _SAVES_UNTIL_THE_DISK_IS_FULL = """
@@ -326,7 +310,7 @@ _SAVES_UNTIL_THE_DISK_IS_FULL = """
         try:
             with Checkpoints(pathlib.Path(sys.argv[1])) as checkpoints:
                 for step in (1, 2, 3):
-                    checkpoints.save(step, state(step), None, {"saved_at": step})
+                    checkpoints.save(step, state(step), {"saved_at": step})
                     checkpoints.wait()
         except CheckpointError as error:
             print(error)
@@ -369,10 +353,10 @@ _KILLED_WHILE_SAVING = """
     if __name__ == "__main__":
         directory = pathlib.Path(sys.argv[1])
         checkpoints = Checkpoints(directory)
-        checkpoints.save(1, state(1), None, {"saved_at": 1})
+        checkpoints.save(1, state(1), {"saved_at": 1})
         checkpoints.wait()
         second = jax.block_until_ready(state(2))
-        checkpoints.save(2, second, None, {"saved_at": 2})
+        checkpoints.save(2, second, {"saved_at": 2})
         while not list(directory.glob("2.*")):
             time.sleep(0.001)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -397,7 +381,7 @@ def test_a_run_killed_while_saving_resumes_from_the_checkpoint_before(tmp_path):
     with Checkpoints(tmp_path / "run") as checkpoints:
         restored = checkpoints.restore_latest(target)
         assert restored.step == int(restored.state.step) == 1
-        checkpoints.save(2, restored.state, None, {"saved_at": 2})
+        checkpoints.save(2, restored.state, {"saved_at": 2})
     assert names(tmp_path / "run") == ["1", "2"]
 
 

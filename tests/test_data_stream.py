@@ -6,9 +6,7 @@ import re
 import threading
 from pathlib import Path
 
-import grain
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,7 +83,7 @@ def test_processes_together_read_what_one_process_would_read(process_count):
     seed=st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=20, deadline=None)
-def test_a_stream_moved_to_a_saved_state_goes_on_exactly(
+def test_a_stream_moved_to_where_another_was_goes_on_exactly(
     num_rows, batch_size, before, process_count, seed
 ):
     def start():
@@ -95,14 +93,13 @@ def test_a_stream_moved_to_a_saved_state_goes_on_exactly(
 
     stream = start()
     take(stream, before)
-    state = json.loads(json.dumps(stream.get_state()))
     resumed = start()
     take(resumed, 2)  # a used stream moves back as well
-    resumed.set_state(state)
+    resumed.seek(before)
     assert take(resumed, 5) == take(stream, 5)
 
 
-def test_the_state_counts_batches_given_out_and_no_thread_reads_ahead():
+def test_a_batch_is_read_when_it_is_asked_for_and_no_thread_reads_ahead():
     read = []
 
     class Recorded(list):
@@ -114,25 +111,20 @@ def test_the_state_counts_batches_given_out_and_no_thread_reads_ahead():
     num_threads = threading.active_count()
     take(stream, 3)
     assert len(read) == 6
-    assert stream.get_state() == {"next_index": 3}
     assert threading.active_count() == num_threads
 
 
-def test_orbax_saves_the_stream_and_resumes_with_exactly_the_next_batch(tmp_path):
-    stream = PromptStream(make_rows(11), 4, seed=2)
-    take(stream, 4)
-    with ocp.CheckpointManager(tmp_path.absolute()) as manager:
-        data = grain.checkpoint.CheckpointSave(stream.iterator)
-        meta = ocp.args.JsonSave({"step": 4})
-        manager.save(4, args=ocp.args.Composite(data=data, meta=meta))
-        following = take(stream, 5)  # the save has taken the position before it returns
-        manager.wait_until_finished()
-
-    resumed = PromptStream(make_rows(11), 4, seed=2)
-    with ocp.CheckpointManager(tmp_path.absolute()) as manager:
-        restore = grain.checkpoint.CheckpointRestore(resumed.iterator)
-        manager.restore(4, args=ocp.args.Composite(data=restore))
-    assert take(resumed, 5) == following
+def test_another_number_of_processes_goes_on_where_one_was():
+    whole = PromptStream(make_rows(11), 4, seed=2)
+    take(whole, 3)
+    parts = [
+        PromptStream(make_rows(11), 2, seed=2, process_index=index, process_count=2)
+        for index in range(2)
+    ]
+    for part in parts:
+        part.seek(3)
+    for _ in range(5):
+        assert next(whole) == [row for part in parts for row in next(part)]
 
 
 @pytest.mark.parametrize(

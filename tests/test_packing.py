@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,7 +78,12 @@ def test_packed_logprobs_and_gradients_equal_those_of_the_padded_batch(spare):
     (_, expected), expected_grad = grad(params, None)
     (_, actual), actual_grad = grad(params, 9 + spare)
     np.testing.assert_allclose(actual, expected, atol=2e-5)
-    chex.assert_trees_all_close(actual_grad, expected_grad, rtol=1e-4, atol=2e-4)
+
+    def assert_close(actual, expected):
+        # Sums of float32 in another order: small entries of an array have the errors of large ones.
+        np.testing.assert_allclose(actual, expected, atol=3e-5 * float(jnp.abs(expected).max()))
+
+    jax.tree.map(assert_close, actual_grad, expected_grad)
 
 
 def work(num_prompts=7):

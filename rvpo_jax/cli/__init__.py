@@ -17,6 +17,7 @@ from rvpo_jax.basics.text import printable
 from rvpo_jax.cli import programs
 from rvpo_jax.cli.commands import CheckRewards, Doctor, Eval, Export, Figure, Sample, Train
 from rvpo_jax.cli.options import registry
+from rvpo_jax.run import pulse
 
 _COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "train": (Train, programs.run_train),
@@ -39,7 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit code.
     """
-    args = list(sys.argv[1:] if argv is None else argv)
+    code = 1
+    try:
+        code = _answer(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        pulse.end_at_once(code)
+    return code
+
+
+def _answer(args: list[str]) -> int:
+    """Runs a command; what it refuses, and what fails, becomes a message and a code."""
     if not args or args[0] in ("-h", "--help"):
         print(_overview())
         return 0
@@ -90,14 +100,19 @@ def _run(args: list[str]) -> int:
         )
     _log_to_stderr()
     command, program = _COMMANDS[name]
-    given: dict[str, Any] = {}
-    path = _config_path(rest) if command is Train else None
-    if path is not None:
-        from rvpo_jax.run.config_file import load_config
-
-        given["default"] = Train(config=path, run=load_config(path))
+    given: dict[str, Any] = {"default": _train_defaults(rest)} if command is Train else {}
     options = tyro.cli(command, args=rest, prog=f"rvpo {name}", registry=registry(), **given)
     return program(options)
+
+
+def _train_defaults(args: Sequence[str]) -> Train:
+    """What the other options have their defaults from: the config file."""
+    path = _config_path(args)
+    if path is None:
+        return Train(typed=tuple(args))
+    from rvpo_jax.run.config_file import load_config
+
+    return Train(config=path, run=load_config(path), typed=tuple(args))
 
 
 def _log_to_stderr() -> None:

@@ -18,6 +18,8 @@ class Train:
     workdir: Path = Path("runs/default")
     """Folder of the run."""
     run: Annotated[Config, tyro.conf.arg(name="")] = Config()
+    typed: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
+    """The arguments of the command, for the processes that it starts."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,25 @@ from rvpo_jax.cli.commands import CheckRewards, Doctor, Eval, Export, Figure, Sa
 
 
 def run_train(command: Train) -> int:
-    """Trains, or resumes."""
+    """Trains, or resumes; several processes are started, each with this command, and watched."""
+    from rvpo_jax.run import launcher, pulse
+
+    if launcher.is_needed(command.run.parallel):
+        return launcher.launch(command.typed, command.run.parallel, command.workdir)
     from rvpo_jax.run.cpu_devices import prepare_cpu_devices
     from rvpo_jax.train import train
 
+    pulse.start()
     prepare_cpu_devices(command.run, command.workdir)
-    train(command.run, command.workdir)
+    try:
+        train(command.run, command.workdir)
+    except (RuntimeError, ValueError) as error:
+        from rvpo_jax.run.parallel import processes
+
+        if processes.count() == 1 or not processes.is_lost(error):
+            raise
+        pulse.lost(str(error).splitlines()[0])
+        return launcher.LOST
     return 0
 
 

@@ -204,10 +204,49 @@ class LogConfig(Checked, section="log"):
 class ParallelConfig(Checked, section="parallel"):
     """How the step runs on several devices."""
 
-    impl: Literal["pmap", "mesh", "jit"] = "pmap"
-    """pmap: every device has all parameters; mesh: they are split as well; jit: one device."""
+    impl: Literal["pmap", "mesh", "jit"] | None = None
+    """pmap: every device has all parameters; mesh: they are split as well; jit: one device. None:
+    pmap, and mesh where there are several processes."""
     mesh: str | None = None
     """Of impl mesh, such as data=2,fsdp=4,tensor=1; None: one that suits model and devices."""
     num_devices: Annotated[int | None, Positive] = None
-    """Local devices to use; None: all of them. rvpo train takes a CPU for two where the model is a
-    small preset."""
+    """Devices of each process; None: all of them. rvpo train takes a CPU for two where the model
+    is a small preset."""
+    processes: Annotated[int | None, Positive] = None
+    """Processes of the run; without a coordinator rvpo train starts all of them on this machine.
+    None: one, or what auto finds."""
+    coordinator: str | None = None
+    """HOST:PORT of the machine of process 0, which opens the port; or auto, where Cloud TPU, SLURM
+    or Open MPI tell the rest. None: one process, and auto on a Cloud TPU."""
+    rank: Annotated[int | None, OrOff] = None
+    """Which of the processes this one is, from 0; with a coordinator that is not auto."""
+    stall_timeout: Annotated[float, Positive] = 900.0
+    """Seconds without progress, compiling left out, after which rvpo train ends a run of several
+    processes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        named = self.coordinator not in (None, "auto")
+        host, _, port = (self.coordinator or "").rpartition(":")
+        if named and not (host and port.isdecimal()):
+            raise Refusal(
+                f"parallel.coordinator must read HOST:PORT or auto, got {shown(self.coordinator)}.",
+                "For example 10.0.0.2:8476, the machine of process 0.",
+            )
+        if named and (self.processes is None or self.rank is None):
+            raise Refusal(
+                "parallel.coordinator needs parallel.processes and parallel.rank, got "
+                f"{self.processes} and {self.rank}.",
+                "Every process gets the same coordinator and number, and a rank of its own.",
+            )
+        if self.rank is not None and not (named and self.rank < (self.processes or 1)):
+            raise Refusal(
+                f"parallel.rank must be below parallel.processes = {self.processes} and have a "
+                f"parallel.coordinator, got {self.rank} and {self.coordinator}.",
+                "Ranks count from 0.",
+            )
+        if self.impl in ("pmap", "jit") and (self.processes or 1) > 1:
+            raise Refusal(
+                f"parallel.impl {self.impl} is of one process, got {self.processes}.",
+                "Leave it out, or give mesh.",
+            )

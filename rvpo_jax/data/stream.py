@@ -115,26 +115,15 @@ class PromptStream(Iterator[list[Row]]):
     def __next__(self) -> list[Row]:
         return next(self._iterator)
 
-    @property
-    def iterator(self) -> grain.DatasetIterator:
-        """The grain iterator, for ``grain.checkpoint.CheckpointSave`` and ``CheckpointRestore``."""
-        return self._iterator
+    def seek(self, num_batches: int) -> None:
+        """Moves to where so many batches have been read, by each of the processes.
 
-    def get_state(self) -> dict[str, Any]:
-        """The position, as a JSON object.
-
-        Returns:
-          What ``set_state`` takes, in a stream built with the same arguments.
-        """
-        return self._iterator.get_state()
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Moves to a saved position: the next batch is the one that was next then.
+        A number, and not grain's own file per process: so another number of processes goes on.
 
         Args:
-          state: From ``get_state`` of a stream built with the same arguments.
+          num_batches: at least 0.
         """
-        self._iterator.set_state(state)
+        self._iterator.set_state({"next_index": num_batches})
 
 
 def split_held_out(source: Source, frac: float, seed: int) -> tuple[View, View]:

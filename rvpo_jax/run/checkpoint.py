@@ -1,8 +1,9 @@
-"""Save and restore a run: state, position in the data, meta. The only file that names Orbax.
+"""Save and restore a run: its state and meta. The only file that names Orbax.
 
 One checkpoint is a folder named after its step. It is written beside the others under a temporary
 name and renamed when complete, so a killed save leaves the previous checkpoint untouched. Restoring
-takes the newest undamaged one, and everything comes from the same step.
+takes the newest undamaged one. The position in the data is the step: a step reads one batch. Of
+several processes all call everything here, and write and read their parts of the arrays.
 """
 
 import dataclasses
@@ -18,11 +19,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from grain.checkpoint import CheckpointRestore, CheckpointSave
 
 from rvpo_jax.basics.checksums import damage, file_sums, is_file_sums
 from rvpo_jax.basics.files import is_disk_full, to_json
 from rvpo_jax.basics.refusals import Failure, Refusal
+from rvpo_jax.run.parallel import processes
 from rvpo_jax.types import TrainState
 
 _LOG = logging.getLogger(__name__)
@@ -94,13 +95,12 @@ class Checkpoints:
         """
         return step > 0 and step % self.save_every == 0
 
-    def save(self, step: int, state: TrainState, data_iterator: Any, meta: dict[str, Any]) -> bool:
+    def save(self, step: int, state: TrainState, meta: dict[str, Any]) -> bool:
         """Starts to save a checkpoint and returns; a step that is already saved stays as it is.
 
         Args:
           step: Rollout batches seen, the name of the checkpoint.
           state: Arrays on any devices. May be donated as soon as this returns.
-          data_iterator: A grain iterator, or ``None``: no position in the data.
           meta: Whatever JSON can hold; the resolved config of the run belongs here.
 
         Returns:
@@ -122,8 +122,6 @@ class Checkpoints:
             "state": ocp.args.StandardSave(fields),
             "meta": ocp.args.JsonSave(meta),
         }
-        if data_iterator is not None:
-            items["data"] = CheckpointSave(data_iterator)
         self._saving = step
         try:
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
@@ -131,9 +129,7 @@ class Checkpoints:
             raise self._not_written(error) from error
         return True
 
-    def restore_latest(
-        self, abstract_state: TrainState, data_iterator: Any = None
-    ) -> Restored | None:
+    def restore_latest(self, abstract_state: TrainState) -> Restored | None:
         """The newest checkpoint that can be read; ``None`` where there is no checkpoint at all.
 
         A checkpoint that cannot be read, or whose folder does not bear the step of its state, is
@@ -143,15 +139,13 @@ class Checkpoints:
         Args:
           abstract_state: The state's tree of arrays or of ``jax.ShapeDtypeStruct``, for example
             from ``jax.eval_shape``. Leaves without a sharding go to the first local device.
-          data_iterator: A grain iterator over the data of the run; it is moved, in place, to where
-            it was at the restored step. ``None``: the position is not read.
 
         Returns:
           State, meta and step of the same checkpoint. The arrays equal the saved ones bit for bit.
 
         Raises:
           CheckpointError: if there are checkpoints and none can be restored. Then nothing has been
-            renamed, and ``data_iterator`` must not be used.
+            renamed.
         """
         self.wait()
         target = jax.tree.map(_with_sharding, _saved_fields(abstract_state))
@@ -159,8 +153,6 @@ class Checkpoints:
             "state": ocp.args.StandardRestore(target),
             "meta": ocp.args.JsonRestore(),
         }
-        if data_iterator is not None:
-            items["data"] = CheckpointRestore(data_iterator)
         step, restored = self._newest_readable(items)
         if restored is None:
             return None
@@ -250,19 +242,18 @@ class Checkpoints:
     ) -> tuple[int, dict[str, Any] | None]:
         causes: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                self._verify_files(step, tuple(items))
-                restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-                _check_step(restored.get("state"), step)
-            except Exception as error:  # a damaged file may surface as anything
-                causes[step] = _cause(error)
+            restored, cause = self._read(step, items)
+            if rename and processes.any_of(restored is None):  # all come to the same
+                restored, cause = None, cause or "another process cannot read it"
+            if restored is None:
+                causes[step] = cause
                 where = self._manager.directory / str(step)
-                _LOG.warning("Checkpoint %s cannot be restored: %s.", where, causes[step])
+                _LOG.warning("Checkpoint %s cannot be restored: %s.", where, cause)
                 continue
             if rename and not self.read_only:
                 for damaged in causes:
                     self._set_aside(damaged)
-            return step, dict(restored.items())
+            return step, restored
         if causes:
             listing = "".join(f"\n  step {step}: {cause}" for step, cause in causes.items())
             raise CheckpointError(
@@ -271,6 +262,16 @@ class Checkpoints:
                 "model and optimizer they were saved with, or start in another folder."
             )
         return -1, None
+
+    def _read(self, step: int, items: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+        """The items of a checkpoint, or why they cannot be had."""
+        try:
+            self._verify_files(step, tuple(items))
+            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+            _check_step(restored.get("state"), step)
+        except Exception as error:  # a damaged file may surface as anything
+            return None, _cause(error)
+        return dict(restored.items()), ""
 
     def _write_file_list(self) -> None:
         """Runs in Orbax' background thread, when all is written and before the final rename."""
@@ -324,10 +325,10 @@ class Checkpoints:
         while target.exists():
             number += 1
             target = self._manager.directory / f"{step}.damaged-{number}"
-        if jax.process_index() == 0:
+        if processes.is_first():
             source.rename(target)
             _LOG.warning("Going on from an older checkpoint; this one is now %s.", target)
-        ocp.utils.sync_global_devices(f"set aside {step}")
+        processes.wait_for_all(f"checkpoint {step} is set aside")
         self._manager.reload()
 
 

@@ -1,6 +1,7 @@
 """The person at the run: progress on the console."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,8 +13,24 @@ from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
 from rvpo_jax.rewards import assumed_channels
 from rvpo_jax.run.memory import memory_line
+from rvpo_jax.run.parallel import processes
 from rvpo_jax.run.setup import Run
 from rvpo_jax.types import TrainState
+
+
+def make_console(console: Console | None) -> Console:
+    """The console of this process: of several, the first one speaks, and warns, for all.
+
+    Args:
+      console: of the caller; None: standard output.
+
+    Returns:
+      The console.
+    """
+    if processes.is_first():
+        return Console() if console is None else console
+    logging.getLogger("rvpo_jax").setLevel(logging.ERROR)
+    return Console(quiet=True)
 
 
 def opening_lines(run: Run, state: TrainState, first: int) -> Iterator[str]:

@@ -29,7 +29,7 @@ def prepare_cpu_devices(config: Config, workdir: Path) -> None:
 
 
 def num_cpu_devices(config: Config, workdir: Path, num_cores: int) -> int:
-    """Devices that suit a run on a CPU: those that it has had, else two for a small model.
+    """Devices that suit a process on a CPU: those that it has had, else two for a small model.
 
     On two cores, two are 1.2 to 1.4 times faster than one for ``tiny``, and 1.1 times for four
     layers of ``small``. More were not measured.
@@ -43,12 +43,14 @@ def num_cpu_devices(config: Config, workdir: Path, num_cores: int) -> int:
       The number.
     """
     had = _devices_of(workdir)
-    if had and all(name.startswith("cpu:") for name in had):
-        return len(had)
+    processes = config.parallel.processes or 1
+    if had and len(had) % processes == 0 and all(name.startswith("cpu:") for name in had):
+        return len(had) // processes
     splits = config.rollout.num_prompts % (2 * config.loss.num_minibatches) == 0
     small = config.model.path is None and config.model.preset in SMALL
     usual = config.parallel.impl != "jit"
-    return 2 if small and splits and usual and num_cores > 1 else 1
+    alone = processes == 1 and config.parallel.coordinator is None
+    return 2 if small and splits and usual and alone and num_cores > 1 else 1
 
 
 def _devices_of(workdir: Path) -> list[str]:

@@ -20,6 +20,7 @@ from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.method.diagnostics import joint_pass
 from rvpo_jax.method.sampling import prompt_keys
+from rvpo_jax.run.parallel import processes
 from rvpo_jax.run.setup import Run, Task
 
 ALL_MET = "all channels met"
@@ -29,7 +30,7 @@ LARGE = 10_000_000  # parameters from which compiling a sampler takes less time 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Completions of held-out prompts and what they scored."""
+    """Completions of held-out prompts and what they scored; texts are those of this process."""
 
     examples: Sequence[Mapping]  # N rows
     texts: Sequence[str]  # N completions
@@ -58,28 +59,39 @@ def evaluate_held_out(
     num_prompts = min(num_prompts, len(task.held_out))
     chunk, group_size = _sampler_shape(run, params, num_prompts)
     sample = run.policy.sampler(group_size, temperature)
-    wanted = np.broadcast_to(np.arange(group_size) == 0, (chunk, group_size))
-    key = jax.random.key(run.config.seed)
-    keys = prompt_keys(key, EVAL_STREAM, -(-num_prompts // chunk) * chunk)
-    examples: list[Mapping] = [task.held_out[index] for index in range(num_prompts)]
+    at_once = chunk // processes.count()
+    # Each process has a stretch of the prompts, as many as the others and in whole chunks: one
+    # shape, one compilation. What is too much has the last prompt once more.
+    filled = -(-num_prompts // chunk) * chunk
+    indices = processes.mine(np.arange(filled))
+    keys = prompt_keys(jax.random.key(run.config.seed), EVAL_STREAM, filled)[indices]
+    examples = [task.held_out[min(index, num_prompts - 1)] for index in indices.tolist()]
+    wanted = np.broadcast_to(np.arange(group_size) == 0, (at_once, group_size))
     texts: list[str] = []
     lengths: list[np.ndarray] = []
-    for start in range(0, num_prompts, chunk):
-        part = examples[start : start + chunk]
-        # The last chunk is filled up with its first prompt: one shape, one compilation.
-        filled = [*part, *part[:1] * (chunk - len(part))]
-        inputs = (*task.encode_batch(filled), keys[start : start + chunk], wanted)
-        rollout = jax.device_get(sample(params, *inputs))
-        texts += task.decode_batch(rollout)[::group_size][: len(part)]
-        lengths.append(rollout.completion_mask[: len(part), 0].sum(-1))
-    scores = task.score(texts, examples)
+    for start in range(0, len(examples), at_once):
+        part = examples[start : start + at_once]
+        inputs = (*task.encode_batch(part), keys[start : start + at_once], wanted)
+        rollout = sample(params, *inputs)
+        texts += task.decode_batch(rollout)[::group_size]
+        lengths.append(np.sum(rollout.completion_mask[:, 0], axis=-1))
+    num_own = int(np.sum(indices < num_prompts))
+    scored = max(num_own, 1)  # a process may have nothing but what is too much
+    scores = task.score(texts[:scored], examples[:scored])
+    rows = (scores.rewards, scores.where, np.concatenate(lengths)[:scored].astype(np.int32))
+    whole = processes.gather(jax.tree.map(lambda x: _padded(x, len(indices)), rows))
+    rewards, where, lengths_of_all = jax.tree.map(lambda x: x[:num_prompts], whole)
     return Evaluation(
-        examples=examples,
-        texts=texts,
-        rewards=scores.rewards,
-        where=scores.where,
-        lengths=np.concatenate(lengths),
+        examples=examples[:num_own],
+        texts=texts[:num_own],
+        rewards=rewards,
+        where=where,
+        lengths=lengths_of_all,
     )
+
+
+def _padded(rows: np.ndarray, length: int) -> np.ndarray:
+    return np.concatenate([rows, np.zeros((length - len(rows), *rows.shape[1:]), rows.dtype)])
 
 
 def _sampler_shape(run: Run, params: Any, num_prompts: int) -> tuple[int, int]:

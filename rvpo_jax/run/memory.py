@@ -4,6 +4,7 @@
 completion tokens.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.method.policy_loss import needs_reference
-from rvpo_jax.run.parallel import device_memory
+from rvpo_jax.run.parallel import device_memory, processes
 from rvpo_jax.run.setup import Run
 from rvpo_jax.types import Batch, TrainState
 
@@ -39,9 +40,11 @@ def memory_line(run: Run, state: TrainState) -> str:
       ValueError: naming the parts and the levers, where a device has less.
     """
     parts = _parts(run, state)
-    limit = device_memory(run.policy.layout.devices[0])
-    if run.policy.layout.devices[0].platform == "cpu" and limit is not None:
-        limit //= len(run.policy.layout.devices)  # simulated devices share one machine
+    device = jax.local_devices()[0]
+    limit = device_memory(device)
+    if device.platform == "cpu" and limit is not None:
+        # Simulated devices share one machine.
+        limit //= len(run.policy.layout.devices) // processes.count()
     total = sum(parts.values())
     listed = ", ".join(f"{name} {_size(value)}" for name, value in parts.items())
     if limit is not None and total > limit:
@@ -55,7 +58,7 @@ def memory_line(run: Run, state: TrainState) -> str:
 
 def _parts(run: Run, state: TrainState) -> dict[str, int]:
     """Bytes by what needs them, on one device."""
-    rollout, devices = run.config.rollout, len(run.policy.layout.devices)
+    rollout, shards = run.config.rollout, run.policy.layout.num_shards
     parts = {"parameters": _bytes(state.params), "optimizer": _bytes(state.opt_state)}
     if frozen := _bytes(state.frozen):
         parts = {"frozen parameters": frozen, "adapters": parts.pop("parameters"), **parts}
@@ -63,11 +66,11 @@ def _parts(run: Run, state: TrainState) -> dict[str, int]:
         parts["reference policy"] = _bytes(state.params)
     cache = jax.eval_shape(
         lambda: run.policy.model.empty_cache(
-            rollout.num_prompts // devices, rollout.group_size, rollout.max_completion_tokens
+            rollout.num_prompts // shards, rollout.group_size, rollout.max_completion_tokens
         )
     )
     slots = run.policy.num_slots(rollout.group_size)
-    completions = rollout.num_prompts // devices * rollout.group_size
+    completions = rollout.num_prompts // shards * rollout.group_size
     share = 1.0 if slots is None else min(slots, completions) / completions
     parts["cache"] = int(_bytes(cache) * share)
     parts["step"] = _temporaries(run, state)
@@ -88,10 +91,10 @@ def _temporaries(run: Run, state: TrainState) -> int:
 
 
 def _longest_batch(run: Run) -> Batch:
-    """A batch of zeros whose completions have all C columns."""
+    """This process's rows of a batch of zeros whose completions have all C columns."""
     config, task = run.config, run.task
     shape = (
-        config.rollout.num_prompts,
+        config.rollout.num_prompts // processes.count(),
         config.rollout.group_size,
         config.rollout.max_completion_tokens,
     )
@@ -112,8 +115,14 @@ def _longest_batch(run: Run) -> Batch:
 
 
 def _bytes(tree: Any) -> int:
+    """On one device: a mesh splits some arrays."""
+
+    def size(leaf: Any) -> int:
+        sharding = getattr(leaf, "sharding", None)
+        return math.prod(leaf.shape if sharding is None else sharding.shard_shape(leaf.shape))
+
     return sum(
-        leaf.size * leaf.dtype.itemsize
+        size(leaf) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)
         if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     )

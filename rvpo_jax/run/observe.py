@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +13,26 @@ import numpy as np
 from rvpo_jax.config import AdvantageConfig, Channel
 from rvpo_jax.method.diagnostics import channel_metrics
 from rvpo_jax.method.live_audit import make_comparison, make_live_audit
-from rvpo_jax.types import Advantages, Batch
+from rvpo_jax.types import Advantages
 
 Observe = Callable[..., dict[str, float]]
+
+
+class Counts(NamedTuple):
+    """What one step sampled, in numbers, of this process or of all ``K``."""
+
+    rewards: np.ndarray  # [B, G, M] float32
+    where: np.ndarray  # [B, G, M] bool
+    lengths: np.ndarray  # [B, G] int32, tokens
+    truncated: np.ndarray  # [B, G] bool, cut at the length limit
+    computed: np.ndarray  # [B] float32, token positions that decoding computed
+    num_failed: np.ndarray  # [K, M] int32, completions on which a reward function raised
 
 
 def make_observer(
     config: AdvantageConfig, channels: Sequence[Channel], audit_every: int
 ) -> Observe:
-    """Builds ``observe(step, batch, judged, step_metrics, num_failed) -> metrics`` by name.
+    """Builds ``observe(step, counts, judged, step_metrics) -> metrics`` by name.
 
     Args:
       config: the run's rule and conventions, weights in channel order.
@@ -43,23 +54,18 @@ def make_observer(
         )
 
     def observe(
-        step: int,
-        batch: Batch,
-        judged: Advantages,
-        step_metrics: dict[str, Any],
-        num_failed: np.ndarray,
+        step: int, counts: Counts, judged: Advantages, step_metrics: dict[str, Any]
     ) -> dict[str, float]:
         risk_coef = step_metrics["risk_coef"]
-        looked: Any = look(judged, batch.rewards, batch.where, risk_coef)
+        looked: Any = look(judged, counts.rewards, counts.where, risk_coef)
         compared: dict[str, Any] = {}
         if audit_every and step % audit_every == 0:
-            lengths = np.sum(batch.completion_mask, axis=-1)
-            compared = compare(batch.rewards, batch.where, lengths, risk_coef)
+            compared = compare(counts.rewards, counts.where, counts.lengths, risk_coef)
         by_channel, audited = jax.device_get(looked)
         joint = by_channel.pop("joint_pass_rate")
         flat = _by_name(step_metrics | audited | jax.device_get(compared), names)
         flat["reward/joint_pass_rate"] = float(joint)
-        by_channel["failed_frac"] = num_failed / (batch.rewards.shape[0] * batch.rewards.shape[1])
+        by_channel["failed_frac"] = counts.num_failed.sum(0) / counts.lengths.size
         for statistic, values in by_channel.items():
             for name, value in zip(names, values, strict=True):
                 flat[f"reward/{name}/{statistic}"] = float(value)

@@ -72,7 +72,8 @@ class Policy:
     @functools.cached_property
     def reference_logprobs(self) -> Callable[[Any, Batch], jax.Array]:
         """``(params, batch) -> [B, G, C]`` over all devices, for the KL term."""
-        return self.layout.map_batch(lambda params, batch: self.logprobs(params, batch)[0])
+        mapped = self.layout.map_batch(lambda params, batch: self.logprobs(params, batch)[0])
+        return lambda params, batch: self.layout.host_rows(mapped(params, batch))
 
     def sampling_params(self, state: TrainState) -> Any:
         """The parameters of a state, trained and frozen in one tree, as the samplers take them."""
@@ -86,8 +87,9 @@ class Policy:
           temperature: other than that of the config.
 
         Returns:
-          ``(params, prompts, prompt_mask, keys, wanted=None) -> Rollout``; ``params`` as
-          ``sampling_params`` returns them; ``wanted``, ``[B, G]`` bool, leaves completions out.
+          ``(params, prompts, prompt_mask, keys, wanted=None) -> Rollout`` with arrays on the host;
+          ``params`` as ``sampling_params`` returns them, the rest of the rows of this process;
+          ``wanted``, ``[B, G]`` bool, leaves completions out.
         """
         if (group_size, temperature) not in self._samplers:
             rollout = self._rollout
@@ -108,7 +110,8 @@ class Policy:
                 params: Any, prompts: Any, prompt_mask: Any, keys: Any, wanted: Any = None
             ) -> Rollout:
                 wanted = np.ones((len(prompts), group_size), bool) if wanted is None else wanted
-                return mapped(params, prompts, prompt_mask, keys, wanted)
+                rollout = mapped(params, prompts, prompt_mask, keys, wanted)
+                return self.layout.host_rows(rollout)
 
             self._samplers[group_size, temperature] = run
         return self._samplers[group_size, temperature]

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 
 from rvpo_jax.config import Config
+from rvpo_jax.run.parallel import processes
 
 LOG = logging.getLogger(__name__)
 STEP = "step"  # what a step is called in the trace; its number stands beside
@@ -47,8 +48,8 @@ def traced_steps(config: Config, workdir: Path, first: int) -> Iterator[Iterator
 @contextlib.contextmanager
 def _trace(folder: Path) -> Iterator[None]:
     """Traces what happens in the block; written to a disk first: the folder may be in a bucket."""
-    if jax.process_count() > 1:  # on one host, all would write the same file
-        folder = folder / f"process_{jax.process_index()}"
+    if processes.count() > 1:  # on one host, all would write the same file
+        folder = folder / f"process{processes.suffix()}"
     with tempfile.TemporaryDirectory() as written:
         try:
             with jax.profiler.trace(written):

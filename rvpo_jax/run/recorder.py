@@ -17,15 +17,17 @@ from rich.console import Console
 from rvpo_jax.basics.refusals import Failure
 from rvpo_jax.method.rules import rule_name
 from rvpo_jax.rewards import Scores, check_any_scored
+from rvpo_jax.run import pulse
 from rvpo_jax.run.console import progress
 from rvpo_jax.run.evaluate import evaluate_held_out, evaluation_row
 from rvpo_jax.run.metrics import MetricsWriter, append_jsonl, read_metrics, truncate_jsonl
-from rvpo_jax.run.observe import make_observer
+from rvpo_jax.run.observe import Counts, make_observer
+from rvpo_jax.run.parallel import processes
 from rvpo_jax.run.rollout_log import drop_rollouts, write_rollouts
 from rvpo_jax.run.setup import Run
 from rvpo_jax.run.summary import plot_run, rate_table
 from rvpo_jax.run.workdir import run_header
-from rvpo_jax.types import Advantages, Batch
+from rvpo_jax.types import Advantages, Batch, Rollout
 
 # Of so many completions, a channel that is in a tenth of the prompts misses all with odds of 1:800.
 ENOUGH = 64
@@ -37,35 +39,48 @@ class NonFiniteError(Failure):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampled:
-    """What one step sampled and how it was scored.
+    """What one step sampled in this process and how it was scored.
 
     Attributes:
       examples: B rows of the data.
       texts: ``B * G`` completions, prompt by prompt.
       batch: as the train step takes it, arrays on the host.
-      truncated: ``[B, G]`` bool, cut at the length limit.
-      computed: token positions that decoding computed.
+      rollout: where the batch comes from.
       scores: of the reward functions, ``B * G`` rows.
     """
 
     examples: Sequence[Mapping[str, Any]]
     texts: Sequence[str]
     batch: Batch
-    truncated: np.ndarray
-    computed: float
+    rollout: Rollout
     scores: Scores
+
+    def counts(self) -> Counts:
+        """In numbers, of this process."""
+        return Counts(
+            rewards=np.asarray(self.batch.rewards),
+            where=np.asarray(self.batch.where),
+            lengths=np.asarray(self.batch.completion_mask).sum(-1, dtype=np.int32),
+            truncated=np.asarray(self.rollout.truncated),
+            computed=np.asarray(self.rollout.computed),
+            num_failed=self.scores.num_failed[None].astype(np.int32),
+        )
 
 
 class Laps:
-    """Seconds between moments of one step.
+    """Seconds between moments of one step, which are signs of life too.
 
-    >>> laps = Laps()
+    Args:
+      step: rollout batches seen before.
+
+    >>> laps = Laps(0)
     >>> laps.lap("rollout")
     >>> list(laps.seconds)
     ['rollout']
     """
 
-    def __init__(self) -> None:
+    def __init__(self, step: int) -> None:
+        self.step = step
         self.start = self._last = time.perf_counter()
         self.seconds: dict[str, float] = {}
 
@@ -74,12 +89,14 @@ class Laps:
         now = time.perf_counter()
         self.seconds[name] = now - self._last
         self._last = now
+        pulse.beat(self.step, name)
 
 
 class Recorder(contextlib.ExitStack):
     """Writes the folder of a run; a context manager that closes its files.
 
-    On entering, what a resumed run will write again is dropped.
+    On entering, what a resumed run will write again is dropped. Of several processes, each writes
+    the rollouts that it sampled, and the first one all the rest.
 
     Args:
       run: the run.
@@ -97,17 +114,19 @@ class Recorder(contextlib.ExitStack):
     def __enter__(self) -> "Recorder":
         super().__enter__()
         config = self._run.config
-        for name in ("samples.jsonl", "evals.jsonl"):
-            truncate_jsonl(self._workdir / name, self._first + (name == "evals.jsonl"))
-        drop_rollouts(self._workdir, self._first)
-        self._writer = self.enter_context(
-            MetricsWriter(
-                self._workdir,
-                sinks=config.log.sinks,
-                resume_step=self._first or None,
-                header=run_header(config, self._run.policy.layout.devices),
+        if processes.is_first():
+            for name in ("samples.jsonl", "evals.jsonl"):
+                truncate_jsonl(self._workdir / name, self._first + (name == "evals.jsonl"))
+            drop_rollouts(self._workdir, self._first)
+            self._writer = self.enter_context(
+                MetricsWriter(
+                    self._workdir,
+                    sinks=config.log.sinks,
+                    resume_step=self._first or None,
+                    header=run_header(config, self._run.policy.layout.devices),
+                )
             )
-        )
+        processes.wait_for_all("what a resumed run writes again is dropped")
         self._show = self.enter_context(progress(config, self._console, self._first))
         return self
 
@@ -119,13 +138,14 @@ class Recorder(contextlib.ExitStack):
           params: of the policy.
         """
         path = self._workdir / "evals.jsonl"
-        if any(row["step"] == step for row in _read_evals(path)):
+        if processes.any_of(any(row["step"] == step for row in _read_evals(path))):
             return
         run = self._run
         evaluation = evaluate_held_out(run, params, run.config.eval.num_prompts)
         if step == 0:
             check_any_scored(evaluation.where, run.task.channel_names, enough=ENOUGH)
-        append_jsonl(path, {"step": step, **evaluation_row(run.task, evaluation)})
+        if processes.is_first():
+            append_jsonl(path, {"step": step, **evaluation_row(run.task, evaluation)})
 
     def step(
         self,
@@ -145,21 +165,23 @@ class Recorder(contextlib.ExitStack):
           laps: seconds of ``rollout``, ``reward`` and ``update``.
 
         Raises:
-          NonFiniteError: when a number is not finite; nothing of the step is written then but the
-            batch.
+          NonFiniteError: when a number is not finite, in any process; nothing of the step is
+            written then but the batch.
         """
         config, batch = self._run.config, sampled.batch
-        metrics = self._observe(step, batch, judged, step_metrics, sampled.scores.num_failed)
+        counts = processes.gather(sampled.counts())
+        metrics = self._observe(step, counts, judged, step_metrics)
         if np.isnan(judged.weights).all():  # a user's rule, between two computations
             metrics = {k: v for k, v in metrics.items() if not k.startswith("aggregate/weight/")}
         self._check_finite(step, metrics, batch)
         if config.log.rollouts != "none":
             self._write_rollouts(step, sampled, judged, metrics)
-        if config.log.samples_every and step % config.log.samples_every == 0:
+        sampled_due = config.log.samples_every and step % config.log.samples_every == 0
+        if sampled_due and processes.is_first():
             self._write_samples(step, sampled)
         laps.lap("record")
-        metrics |= _rates(sampled, laps)
-        if step % config.log.every == 0:
+        metrics |= _rates(counts, laps)
+        if step % config.log.every == 0 and processes.is_first():
             self._writer.write(step, metrics)
         self._show(step, metrics)
 
@@ -175,21 +197,24 @@ class Recorder(contextlib.ExitStack):
 
     def _check_finite(self, step: int, metrics: Mapping[str, float], batch: Batch) -> None:
         # What the rule returned comes first: a loss that is NaN because of it is not the cause.
-        for name, value in sorted(metrics.items(), key=lambda item: item[0] != RULE_VALUE):
-            if not math.isfinite(value):
-                path = self._workdir / f"bad_batch_step_{step}.npz"
-                fields = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
-                np.savez(path, **{key: x for key, x in fields.items() if x is not None})
-                rule = rule_name(self._run.advantage.method)
-                remedy = (
-                    f"The rule {rule} returned it: mask before dividing or taking a logarithm."
-                    if name == RULE_VALUE
-                    else "A smaller optim.learning_rate is the usual cure."
-                )
-                raise NonFiniteError(
-                    f"{name} is {value} at step {step}; the run stops and keeps its last "
-                    f"checkpoint.\n  The batch is in {path}. {remedy}"
-                )
+        names = sorted(metrics, key=lambda name: name != RULE_VALUE)
+        name = next((name for name in names if not math.isfinite(metrics[name])), None)
+        if not processes.any_of(name is not None):
+            return
+        path = self._workdir / f"bad_batch_step_{step}{processes.suffix()}.npz"
+        fields = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
+        np.savez(path, **{key: x for key, x in fields.items() if x is not None})
+        rule = rule_name(self._run.advantage.method)
+        remedy = (
+            f"The rule {rule} returned it: mask before dividing or taking a logarithm."
+            if name == RULE_VALUE
+            else "A smaller optim.learning_rate is the usual cure."
+        )
+        found = "another process met a number" if name is None else f"{name} is {metrics[name]}"
+        raise NonFiniteError(
+            f"{found} at step {step}; the run stops and keeps its last checkpoint.\n"
+            f"  The batch is in {path}. {remedy}"
+        )
 
     def _write_rollouts(
         self, step: int, sampled: Sampled, judged: Advantages, metrics: Mapping[str, float]
@@ -201,11 +226,12 @@ class Recorder(contextlib.ExitStack):
             task.channels,
             np.asarray(sampled.batch.rewards),
             np.asarray(sampled.batch.where),
-            np.asarray(judged.advantages),
+            processes.mine(np.asarray(judged.advantages)),
             prompts=[task.tokenizer.render(example["prompt"]) for example in sampled.examples],
             completions=sampled.texts if self._run.config.log.rollouts == "texts" else None,
             method=self._method,
             risk_coef=metrics["risk_coef"],
+            part=processes.index() if processes.count() > 1 else None,
         )
 
     def _write_samples(self, step: int, sampled: Sampled) -> None:
@@ -234,16 +260,16 @@ def _read_evals(path: Path) -> list[dict[str, Any]]:
     return read_metrics(path) if path.exists() else []
 
 
-def _rates(sampled: Sampled, laps: Laps) -> dict[str, float]:
+def _rates(counts: Counts, laps: Laps) -> dict[str, float]:
     """Lengths, seconds and tokens per second of one step."""
     seconds = laps.seconds
-    num_tokens = float(np.sum(sampled.batch.completion_mask))
+    num_tokens = float(counts.lengths.sum())
     return {
-        "rollout/length_mean": num_tokens / sampled.truncated.size,
-        "rollout/truncated_frac": float(np.mean(sampled.truncated)),
+        "rollout/length_mean": num_tokens / counts.lengths.size,
+        "rollout/truncated_frac": float(np.mean(counts.truncated)),
         **{f"time/{name}_s": value for name, value in seconds.items()},
         "time/step_s": sum(seconds.values()),
         "perf/rollout_tokens_per_s": num_tokens / seconds["rollout"],
         "perf/update_tokens_per_s": num_tokens / seconds["update"],
-        "perf/rollout_useful_frac": num_tokens / sampled.computed,
+        "perf/rollout_useful_frac": num_tokens / float(counts.computed.sum()),
     }

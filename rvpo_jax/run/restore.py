@@ -46,7 +46,7 @@ def start_or_resume(
       ValueError: if the checkpoint belongs to another config or to other rows.
     """
     config, found = run.config, None
-    restored = checkpoints.restore_latest(run.state_shapes(), stream.iterator)
+    restored = checkpoints.restore_latest(run.state_shapes())
     if restored is None:
         logged = len(read_rows(workdir / "metrics.jsonl"))
         if logged:
@@ -62,6 +62,7 @@ def start_or_resume(
         _check_same_data(found, run.task, config)
         frozen = frozen_as_before(config, run.policy.model, run.policy.layout, found)
         state = dataclasses.replace(restored.state, frozen=frozen)
+        stream.seek(restored.step)
     history = log_history(found, config, int(state.step))
     for sentence in missing_records(workdir, history, int(state.step)):
         LOG.warning("%s", sentence)

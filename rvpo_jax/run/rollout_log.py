@@ -1,4 +1,4 @@
-"""The log of a run of ours: one Parquet file per step, a row per completion.
+"""The log of a run of ours: one Parquet file per step and process, a row per completion.
 
 ``B`` prompts, ``G`` completions per prompt, ``M`` reward channels.
 """
@@ -30,8 +30,9 @@ def write_rollouts(
     completions: Sequence[str] | None,
     method: str,
     risk_coef: float,
+    part: int | None = None,
 ) -> Path:
-    """Writes the completions of one step, as a whole or not at all; a file of that step goes.
+    """Writes the completions of one step, as a whole or not at all, in place of an older file.
 
     Args:
       workdir: Folder of the run; the file goes to its ``rollouts/``.
@@ -44,6 +45,7 @@ def write_rollouts(
       completions: ``B * G`` texts, prompt by prompt; None leaves all texts out.
       method: the run's rule.
       risk_coef: k of this step, 1/score.
+      part: which process's part of the batch this is; None: there is one process.
 
     Returns:
       The path.
@@ -53,10 +55,11 @@ def write_rollouts(
     """
     group_size = rewards.shape[1]
     count = rewards.shape[0] * group_size
+    groups = (part or 0) * len(prompts) + np.arange(len(prompts), dtype=np.int32)
     ids = np.array([_hash(prompt) for prompt in prompts], np.int64)
     columns: dict[str, pa.Array] = {
         "step": pa.array(np.full(count, step, np.int32)),
-        "group": pa.array(np.repeat(np.arange(len(prompts), dtype=np.int32), group_size)),
+        "group": pa.array(np.repeat(groups, group_size)),
         "prompt_id": pa.array(np.repeat(ids, group_size)),
     }
     if completions is not None:
@@ -76,11 +79,12 @@ def write_rollouts(
     table = table.replace_schema_metadata(
         {METADATA_KEY: described, CHECKSUM_KEY: header_checksum(described, table.schema, count)}
     )
-    path = workdir / FOLDER / f"{step:08d}.parquet"
-    with replacing(path) as part:
+    end = "" if part is None else f"-{part:03d}"
+    path = workdir / FOLDER / f"{step:08d}{end}.parquet"
+    with replacing(path) as unfinished:
         path.parent.mkdir(exist_ok=True)
         pq.write_table(
-            table, part, compression="zstd", write_page_checksum=True, write_statistics=False
+            table, unfinished, compression="zstd", write_page_checksum=True, write_statistics=False
         )
     return path
 
@@ -94,8 +98,8 @@ def written_steps(workdir: Path) -> set[int]:
     Returns:
       The steps; none where there is no folder.
     """
-    paths = (workdir / FOLDER).glob("*.parquet")
-    return {int(path.stem) for path in paths if path.stem.isdecimal()}
+    steps = map(_step_of, (workdir / FOLDER).glob("*.parquet"))
+    return {step for step in steps if step is not None}
 
 
 def drop_rollouts(workdir: Path, resume_step: int) -> None:
@@ -106,10 +110,17 @@ def drop_rollouts(workdir: Path, resume_step: int) -> None:
       resume_step: First step that will be written.
     """
     for path in (workdir / FOLDER).glob("*.*"):
-        is_late = path.stem.isdecimal() and int(path.stem) >= resume_step
+        step = _step_of(path)
+        is_late = step is not None and step >= resume_step
         is_unfinished = ".part" in path.suffixes  # .part.parquet, of older versions .part
         if is_unfinished or (path.suffix == ".parquet" and is_late):
             path.unlink()
+
+
+def _step_of(path: Path) -> int | None:
+    """Of ``00000012.parquet`` and ``00000012-001.parquet`` 12."""
+    step, _, part = path.stem.partition("-")
+    return int(step) if step.isdecimal() and (part.isdecimal() or not part) else None
 
 
 def _texts(texts: Sequence[str]) -> pa.Array:

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from rvpo_jax.config import AdvantageConfig, Channel, Config
-from rvpo_jax.data import drop_long, load_rows, split_held_out
+from rvpo_jax.data import PromptStream, drop_long, load_rows, split_held_out
 from rvpo_jax.data.tokenizer import TOKENIZERS, ByteTokenizer, Tokenizer, pad_prompts
 from rvpo_jax.data.tool_task import PIECES, ToolTask
 from rvpo_jax.method.binding import pick
@@ -25,6 +25,7 @@ from rvpo_jax.models import build_model
 from rvpo_jax.rewards import EMBEDDED_REWARDS, RewardFn, Scores, channels_of, load_reward, score
 from rvpo_jax.run import parallel, start
 from rvpo_jax.run.check_rewards import dry_run
+from rvpo_jax.run.parallel import processes
 from rvpo_jax.run.policy import Policy
 from rvpo_jax.run.sample_texts import spread
 from rvpo_jax.run.shorten import prompt_width
@@ -82,10 +83,11 @@ class Task:
     def encode_batch(self, examples: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
         """Prompts ``[B, P]`` int32, left-padded, and their mask ``[B, P]`` bool.
 
-        Where all of them are short, they have half the columns, or a quarter.
+        Where those of all processes are short, they have half the columns, or a quarter.
         """
         ids = [self.encode(example["prompt"]) for example in examples]
-        width = prompt_width(self.prompt_tokens, max(map(len, ids), default=0))
+        longest = processes.largest(max(map(len, ids), default=0))
+        width = prompt_width(self.prompt_tokens, longest)
         return pad_prompts(ids, width, self.tokenizer.pad_id)
 
     def decode_batch(self, rollout: Rollout) -> list[str]:
@@ -269,4 +271,22 @@ def build_run(config: Config, workdir: Path) -> Run:
         policy=policy,
         optimizer=optimizer,
         train_step=layout.step(train_step),
+    )
+
+
+def make_stream(run: Run) -> PromptStream:
+    """The prompts to train on, from the first batch; of several processes, each has its part.
+
+    Args:
+      run: the run.
+
+    Returns:
+      The stream.
+    """
+    return PromptStream(
+        run.task.train,
+        run.config.rollout.num_prompts // processes.count(),
+        seed=run.config.seed,
+        process_index=processes.index(),
+        process_count=processes.count(),
     )

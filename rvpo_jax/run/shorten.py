@@ -7,13 +7,14 @@ import dataclasses
 
 import numpy as np
 
+from rvpo_jax.run.parallel import processes
 from rvpo_jax.types import Batch
 
 SHORTEST = 16  # columns; below it there is little to save
 
 
 def shorten(batch: Batch) -> Batch:
-    """Cuts the completions at C, C / 2, C / 4, ..., where the longest of the batch allows it.
+    """Cuts the completions at C, C / 2, C / 4, ..., where the longest of all processes allows it.
 
     Halves only, so that the step is compiled for few shapes: at most 1 + log2(C / 16). The loss is
     that of the whole batch: ``max_tokens`` keeps C.
@@ -35,7 +36,7 @@ def shorten(batch: Batch) -> Batch:
     ((1, 2, 32), 64)
     """
     limit = batch.completions.shape[2]
-    longest = int(np.sum(batch.completion_mask, axis=2).max(initial=0))
+    longest = processes.largest(np.sum(batch.completion_mask, axis=2).max(initial=0))
     width = halved(limit, max(longest, SHORTEST))
     columns = ("completions", "completion_mask", "old_logprobs", "ref_logprobs")
     cut = {

@@ -6,14 +6,17 @@ import json
 import logging
 import os
 import platform
+import secrets
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from filelock import FileLock, Timeout
 
 from rvpo_jax.basics.files import read_object, to_json, write_text
@@ -22,7 +25,9 @@ from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
 from rvpo_jax.run.checkpoint import Checkpoints
 from rvpo_jax.run.metrics import read_rows
+from rvpo_jax.run.parallel import processes
 
+SHARED_WITHIN = 10  # seconds
 _LOG = logging.getLogger(__name__)
 # Fields that may differ between a run and its continuation: they change no number of the training.
 HARMLESS = ("steps", "log.", "checkpoint.", "eval.", "parallel.", "data.reward_threads")
@@ -60,6 +65,53 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+@contextlib.contextmanager
+def claim_workdir(config: Config, workdir: Path) -> Iterator[None]:
+    """``lock_workdir`` and ``check_workdir`` for all processes of a run; the first one does both.
+
+    Args:
+      config: the run.
+      workdir: its folder.
+
+    Yields:
+      None; the lock is held until the block ends.
+
+    Raises:
+      ValueError: see the two; and if the processes do not see the same folder.
+    """
+    with contextlib.ExitStack() as held:
+        if processes.is_first():
+            held.enter_context(lock_workdir(workdir))
+            check_workdir(config, workdir)
+        _check_shared(workdir)
+        yield
+
+
+def _check_shared(workdir: Path) -> None:
+    """A folder on a disk of its own for each machine would hold a part of every checkpoint."""
+    if processes.count() == 1:
+        return
+    note = workdir / ".shared"
+    number = secrets.randbelow(2**31)
+    if processes.is_first():
+        write_text(note, str(number))
+    first = int(processes.gather(np.array([number], np.int32))[0])
+    for _ in range(SHARED_WITHIN):  # network file systems show a new file a little later
+        seen = note.is_file() and note.read_text() == str(first)
+        if seen:
+            break
+        time.sleep(1)
+    absent = np.flatnonzero(~processes.gather(np.array([seen])))
+    if processes.is_first():
+        note.unlink(missing_ok=True)
+    if absent.size:
+        raise Refusal(
+            f"workdir {workdir} must be one folder that all processes see; process "
+            f"{', '.join(map(str, absent))} sees another than process 0.",
+            "Put it on a shared file system.",
+        )
 
 
 def check_workdir(config: Config, workdir: Path) -> None:

@@ -1,8 +1,9 @@
-"""Several devices: the only room that names pmap, shard_map, meshes and shardings.
+"""Several devices and processes: the only room that names pmap, meshes, shardings, distributed.
 
 ``make_layout`` gives a run its ``Layout``; nothing outside asks which one it is.
 """
 
+from rvpo_jax.run.parallel import processes
 from rvpo_jax.run.parallel.choose import make_layout
 from rvpo_jax.run.parallel.compiled import Compiled
 from rvpo_jax.run.parallel.devices import (
@@ -26,5 +27,6 @@ __all__ = [
     "local_devices",
     "make_layout",
     "on_no_device",
+    "processes",
     "simulate_cpu_devices",
 ]

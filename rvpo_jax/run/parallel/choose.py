@@ -9,7 +9,8 @@ import jax
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Config
 from rvpo_jax.models import Model
-from rvpo_jax.run.parallel.devices import check_divisible, device_memory, local_devices
+from rvpo_jax.run.parallel import processes
+from rvpo_jax.run.parallel.devices import check_divisible, device_memory, run_devices
 from rvpo_jax.run.parallel.layout import Layout
 from rvpo_jax.run.parallel.replicated import Replicated
 from rvpo_jax.run.parallel.sharded import Sharded
@@ -22,7 +23,7 @@ STATE_SHARE = 0.5  # of a device's memory that these may take; activations and a
 
 
 def make_layout(config: Config, model: Model) -> Layout:
-    """The layout of a run on this process's devices.
+    """The layout of a run on the devices of all its processes.
 
     Args:
       config: of the run.
@@ -35,18 +36,19 @@ def make_layout(config: Config, model: Model) -> Layout:
       ValueError: if the devices, the mesh or the prompts of a step do not go together.
     """
     options, loss = config.parallel, config.loss
-    devices = local_devices(options.num_devices)
+    devices = run_devices(options.num_devices)
     num_prompts = config.rollout.num_prompts
-    if options.impl != "mesh":
-        layout: Layout = Replicated(devices, options.impl)
+    impl = options.impl or ("pmap" if processes.count() == 1 else "mesh")
+    if impl != "mesh":
+        layout: Layout = Replicated(devices, impl)
     else:
         shape = mesh_shape(options.mesh, len(devices))
         if shape is None:
             needed = STATE_COPIES * _num_bytes(model)
-            memory = device_memory(devices[0])
+            memory = device_memory(jax.local_devices()[0])
             most = num_prompts // loss.num_minibatches
             shape = choose_mesh(len(devices), most, needed, memory, model.kv_heads)
-        _check_tensor(shape[2], model)
+        _check_tensor(shape[2], model, len(devices) // processes.count())
         if loss.microbatch_tokens is not None and shape[0] * shape[1] > 1:
             raise Refusal(
                 "loss.microbatch_tokens packs the completions of one device, got parallel.impl "
@@ -152,7 +154,12 @@ def _num_bytes(model: Model) -> int:
     return sum(4 * leaf.size for leaf in jax.tree.leaves(shapes))
 
 
-def _check_tensor(tensor: int, model: Model) -> None:
+def _check_tensor(tensor: int, model: Model, num_local: int) -> None:
+    if num_local % tensor:
+        raise Refusal(
+            f"parallel.mesh tensor={tensor} must divide the {num_local} device(s) of a process.",
+            "A process has whole prompts: use fsdp over the processes.",
+        )
     if model.kv_heads is not None and model.kv_heads % tensor:
         raise Refusal(
             f"parallel.mesh tensor={tensor} must divide the {model.kv_heads} key/value heads of "

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from rvpo_jax.run import pulse
+
 # Compiling is most of a short run on a CPU. These halve its time and its memory; a step takes about
 # as long (within what two idle runs differ). Flags in XLA_FLAGS win.
 QUICK_ON_CPU: dict[str, str | bool] = {
@@ -29,7 +31,7 @@ class Compiled:
         self._programs: dict[Any, Any] = {}
 
     def __call__(self, tree: Any, arrays: Any) -> Any:
-        """The function's result; ``arrays`` have the whole B."""
+        """The function's result; ``arrays`` have the rows of this process."""
         return self.program(tree, arrays)(tree, self._prepare(arrays))
 
     def program(self, tree: Any, arrays: Any) -> Any:
@@ -39,7 +41,8 @@ class Compiled:
         if key not in self._programs:
             lowered = self._function.lower(tree, self._prepare(arrays))
             options = _known_options() if self._platform == "cpu" else {}
-            self._programs[key] = lowered.compile(options or None)
+            with pulse.compiling():
+                self._programs[key] = lowered.compile(options or None)
         return self._programs[key]
 
 

@@ -34,6 +34,25 @@ def local_devices(num_devices: int | None = None) -> list[jax.Device]:
     return devices[:num_devices]
 
 
+def run_devices(num_devices: int | None = None) -> list[jax.Device]:
+    """The devices of a run, those of each process together, in the order of the processes.
+
+    Args:
+      num_devices: how many of each process; None: all.
+
+    Returns:
+      The devices.
+
+    Raises:
+      ValueError: if there are fewer.
+    """
+    most = len(local_devices(num_devices))
+    by_process: dict[int, list[jax.Device]] = {}
+    for device in jax.devices():
+        by_process.setdefault(device.process_index, []).append(device)
+    return [device for index in sorted(by_process) for device in by_process[index][:most]]
+
+
 def simulate_cpu_devices(num: int) -> None:
     """Takes a CPU for several devices; nothing happens where JAX has started or was told a number.
 

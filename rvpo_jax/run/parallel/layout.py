@@ -53,6 +53,9 @@ class Layout(Protocol):
     def map_batch(self, function: PerPrompt) -> PerPrompt:
         """``function(params, *per_prompt)``, prompts split, with parameters as trained."""
 
+    def host_rows(self, tree: Any) -> Any:
+        """This process's rows of what the functions above return by prompts, as NumPy arrays."""
+
     def for_sampling(self, params: Any) -> Any:
         """Parameters as ``map_prompts`` takes them."""
 

@@ -91,6 +91,10 @@ class Replicated:
 
     map_batch = map_prompts
 
+    def host_rows(self, tree: Any) -> Any:
+        """All rows: there is one process."""
+        return jax.device_get(tree)
+
     def for_sampling(self, params: Any) -> Any:
         """The parameters themselves: every device has them."""
         return params

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from rvpo_jax.models import Placement
+from rvpo_jax.run.parallel import processes
 from rvpo_jax.run.parallel.compiled import Compiled
 from rvpo_jax.run.parallel.table import AXES, BATCH, shardings
 
@@ -20,7 +21,7 @@ class Sharded:
     """A layout; see ``Layout`` for its methods.
 
     Args:
-      devices: of the run.
+      devices: of the run, those of a process together.
       shape: devices along data, fsdp and tensor; their product is the number of devices.
       dtype: of the matrix products: sampling takes its matrices in it.
     """
@@ -104,6 +105,15 @@ class Sharded:
         whole = Compiled(jax.jit(packed), self._by_prompts, self.devices[0].platform)
         return lambda tree, *arrays: whole(tree, arrays)
 
+    def host_rows(self, tree: Any) -> Any:
+        """Those of the shards that lie here, each once, in their order."""
+
+        def rows(x: jax.Array) -> np.ndarray:
+            by_start = {shard.index[0].start or 0: shard.data for shard in x.addressable_shards}
+            return np.concatenate([np.asarray(by_start[start]) for start in sorted(by_start)])
+
+        return jax.tree.map(rows, tree)
+
     def for_sampling(self, params: Any) -> Any:
         """A copy in the type of the products, whole on each data shard: decoding reads all of it.
 
@@ -142,8 +152,11 @@ class Sharded:
     def _by_prompts(self, arrays: Any) -> Any:
         def put(x: Any) -> Any:
             if isinstance(x, jax.ShapeDtypeStruct):  # to be compiled for, not computed
-                return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._by_prompt)
-            return jax.device_put(x, self._by_prompt)
+                shape = (x.shape[0] * processes.count(), *x.shape[1:])
+                return jax.ShapeDtypeStruct(shape, x.dtype, sharding=self._by_prompt)
+            if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+                return jax.random.wrap_key_data(put(jax.random.key_data(x)))
+            return jax.make_array_from_process_local_data(self._by_prompt, np.asarray(x))
 
         return jax.tree.map(put, arrays)
 
