@@ -1,7 +1,7 @@
 """CPU seconds per token of the mesh step on 1, 2, 4 and 8 simulated devices: what splitting costs.
 
 python experiments/benchmarks/devices.py [--axes data fsdp] [--counts 1 2 4 8] [--preset small]
-        [--num-prompts 64] [--rounds 7]
+        [--num-prompts 64] [--rounds 5]
 
 The total work is the same for all: one step (rule, loss, gradients, AdamW, collectives) on the same
 batch of equal lengths. CPU seconds are those of the whole process, all threads, waiting ones
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--counts", nargs="+", type=int, default=[1, 2, 4, 8], help="of devices")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--num-prompts", type=int, default=64, help="times 8 completions")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--warm-up", type=int, default=2, help="rounds that are not counted")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
