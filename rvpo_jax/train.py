@@ -22,6 +22,7 @@ from rvpo_jax.run.bucket import run_folder
 from rvpo_jax.run.checkpoint import Checkpoints
 from rvpo_jax.run.console import make_console, opening_lines
 from rvpo_jax.run.parallel import processes
+from rvpo_jax.run.profile import traced_steps
 from rvpo_jax.run.recorder import Laps, NonFiniteError, Recorder, Sampled
 from rvpo_jax.run.restore import start_or_resume
 from rvpo_jax.run.setup import Run, build_run, make_stream
@@ -70,7 +71,7 @@ def train(config: Config, workdir: str | Path, console: Console | None = None) -
             _say(console, opening_lines(run, state, first))
             reference = _reference(run)
             with Recorder(run, workdir, console, first, lock) as record:
-                for step in range(first, config.steps):
+                for step in record.enter_context(traced_steps(config, workdir, first)):
                     if step == 0 or (config.eval.every and step % config.eval.every == 0):
                         record.evaluation(step, run.policy.sampling_params(state))
                     laps = Laps(step)

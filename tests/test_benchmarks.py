@@ -1,4 +1,4 @@
-"""The benchmark of a GPU: its arithmetic, and that it runs where there is none."""
+"""The benchmarks of a GPU and of simulated devices: their arithmetic, and that they run."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from test_architecture import ROOT
 
 sys.path.insert(0, str(ROOT / "experiments" / "benchmarks"))
 
+import devices
 import gpu
 from flops import forward_flops, matmul_params
 
@@ -86,3 +87,28 @@ def test_without_a_gpu_tiny_is_measured_and_that_is_said(tmp_path):
     assert all(rate > 0 for rate in (*record["ceilings"].values(), *shares))
     assert found["peak_bytes"]["all"] >= found["peak_bytes"]["rollout"] > 0
     assert found["predicted"].startswith("memory per device:")
+
+
+def test_devices_are_compared_with_the_cheapest_of_their_axis():
+    # Two tokens. Medians of 1, 2 and 6 s are 2 s: 1,000,000 us per token.
+    answers = [{"cpu": 6.0, "wall": 4.0}, {"cpu": 1.0, "wall": 2.0}, {"cpu": 2.0, "wall": 8.0}]
+    found = devices.summary(answers, 2)
+    assert found == {"cpu": 1e6, "least": 0.5e6, "most": 3e6, "wall": 2e6}
+    other = {**found, "cpu": 1.25e6}
+    results = {"data 1": other, "data 8": found, "fsdp 1": other}
+    *_, over = devices.table_of(results, "").columns
+    assert list(over.cells) == ["+25%", "+0%", "+0%"]
+
+
+def test_a_worker_makes_the_steps_that_it_is_asked_for():
+    command = [sys.executable, devices.__file__, "--worker", "fsdp", "2"]
+    done = subprocess.run(
+        [*command, "--preset", "tiny", "--num-prompts", "2"],
+        input="\n\n",
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == 2 and all(answer["cpu"] > 0 for answer in answers)

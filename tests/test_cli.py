@@ -186,13 +186,6 @@ def test_a_broken_reward_function_stops_the_run_and_is_named(
     assert "Traceback" not in text
 
 
-def test_doctor_finds_this_machine_healthy(capsys):
-    code, text = run(capsys, "doctor")
-    assert code == 0
-    assert "cpu" in text
-    assert "orbax-checkpoint" in text
-
-
 # A user's config file
 
 

@@ -1,15 +1,26 @@
 """The notebooks run as they are, from nothing, and are committed as they should be."""
 
 import ast
+import importlib.util
 import json
 import os
 import re
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 from test_architecture import ROOT
 
 FOLDER = ROOT / "notebooks"
-NAMES = ("01_softmin_by_hand", "02_extend_the_loss", "03_read_a_run", "04_audit_your_log")
+NAMES = (
+    "01_softmin_by_hand",
+    "02_extend_the_loss",
+    "03_read_a_run",
+    "04_audit_your_log",
+    "05_your_own_model",
+)
 MAX_CELLS, MAX_LINES = 25, 10
 # Not any leading slash: "/pass_rate" is the end of a metric's name.
 ABSOLUTE = re.compile(r"/(home|root|tmp|usr|var|opt|mnt|data|content|Users|work)\b|~/|[A-Za-z]:\\")
@@ -32,6 +43,9 @@ def parse(cell):
     return ast.parse(re.sub(r"^([%!])", r"#\1", source(cell), flags=re.M))
 
 
+INSTALL = load(NAMES[0])["cells"][1]
+
+
 def problems(notebook):
     """What a notebook does against the rules, as sentences; its claims are not among them."""
     cells, found = notebook["cells"], []
@@ -45,6 +59,8 @@ def problems(notebook):
         re.findall(r"\*\*[^*]+\*\*", source(cells[0]))
     ):
         found.append("the first cell lacks question, runtime or what the reader will see")
+    if cells[1]["id"] != "install" or source(cells[1]) != source(INSTALL):
+        found.append("the second cell does not install the package as the others do")
     if cells[-1]["cell_type"] != "code" or num_claims(cells[-1]) < 2:
         found.append("the last cell does not assert the claims")
     if any(cell["outputs"] or cell["execution_count"] is not None for cell in code_cells(notebook)):
@@ -102,16 +118,17 @@ def edited(cell, **changes):
 @pytest.mark.parametrize(
     ("cell", "changes", "problem"),
     [
-        pytest.param(1, {"outputs": [{}]}, "outputs", id="outputs"),
-        pytest.param(1, {"execution_count": 1}, "execution counts", id="execution count"),
-        pytest.param(1, {"source": "\n!pip install x"}, "runs a shell", id="shell"),
-        pytest.param(1, {"source": "\n%pip install x"}, "runs a shell", id="pip"),
-        pytest.param(1, {"source": "\nx = '/tmp/x'"}, "absolute path", id="absolute path"),
-        pytest.param(1, {"source": "\nimport tests.toys"}, "imports tests", id="imports tests"),
+        pytest.param(2, {"outputs": [{}]}, "outputs", id="outputs"),
+        pytest.param(2, {"execution_count": 1}, "execution counts", id="execution count"),
+        pytest.param(2, {"source": "\n!pip install x"}, "runs a shell", id="shell"),
+        pytest.param(2, {"source": "\n%pip install x"}, "runs a shell", id="pip"),
+        pytest.param(2, {"source": "\nx = '/tmp/x'"}, "absolute path", id="absolute path"),
+        pytest.param(2, {"source": "\nimport tests.toys"}, "imports tests", id="imports tests"),
+        pytest.param(1, {"source": "\nimport os"}, "does not install", id="another installation"),
         pytest.param(
-            1, {"source": "\ndef f():\n" + 11 * "    x = 1\n"}, "the function f", id="long function"
+            2, {"source": "\ndef f():\n" + 11 * "    x = 1\n"}, "the function f", id="long function"
         ),
-        pytest.param(1, {"id": "title"}, "an id of their own", id="double id"),
+        pytest.param(2, {"id": "title"}, "an id of their own", id="double id"),
         pytest.param(0, {"cell_type": "raw"}, "not a title", id="no title"),
         pytest.param(0, {"source": ["Softly."]}, "not a title", id="prose first"),
         pytest.param(-1, {"cell_type": "markdown"}, "does not assert", id="no claims"),
@@ -119,6 +136,49 @@ def edited(cell, **changes):
 )
 def test_the_rules_see(cell, changes, problem):
     assert any(problem in found for found in problems(edited(cell, **changes)))
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Executes the first code cell in an empty folder; returns what pip would have been given."""
+    calls = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+
+    def run(devices=()):
+        def glob(path, pattern):
+            return [d for d in devices if str(path) == "/dev" and fnmatch(d, pattern)]
+
+        monkeypatch.setattr(Path, "glob", glob)
+        exec(source(INSTALL), {})
+        return calls
+
+    return run
+
+
+def test_the_first_cell_does_nothing_where_the_package_is(install):
+    assert install(["accel0"]) == []
+
+
+@pytest.mark.parametrize(
+    ("devices", "checkout", "wanted"),
+    [
+        ([], False, "rvpo-jax"),
+        (["accel0", "accel1"], False, "rvpo-jax[tpu]"),
+        (["vfio"], False, "rvpo-jax[tpu]"),
+        ([], True, ".."),
+        (["accel0"], True, "..[tpu]"),
+    ],
+)
+def test_the_first_cell_installs_what_the_machine_needs(
+    install, tmp_path, monkeypatch, devices, checkout, wanted
+):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    if checkout:
+        (tmp_path / "setup.cfg").touch()
+    (command,) = install(devices)
+    assert command == [sys.executable, "-m", "pip", "install", "--quiet", wanted]
 
 
 @pytest.fixture

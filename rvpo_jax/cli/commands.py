@@ -92,4 +92,10 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """What this machine has and what it lacks."""
+    """What this machine has and what it lacks for a run; exit code 1 where one would fail."""
+
+    workdir: str | None = None
+    """Folder that a run will use, or gs://BUCKET/FOLDER: a file is written there, read back and
+    removed, and the clock is compared with that of the bucket or shared disk."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, to see whether it can be reached."""

@@ -8,7 +8,7 @@ import tyro
 
 from rvpo_jax.basics.bounds import Checked, OneOf, only_functions, parts_of, takes_function
 from rvpo_jax.basics.plain import to_plain
-from rvpo_jax.config import AdvantageConfig, DataConfig
+from rvpo_jax.config import AdvantageConfig, DataConfig, LogConfig
 
 
 def registry() -> tyro.constructors.ConstructorRegistry:
@@ -43,6 +43,8 @@ def registry() -> tyro.constructors.ConstructorRegistry:
 
 def _option_type(section: Any, name: str, hint: Any) -> Any:
     """The type of a field as tyro shows and parses it."""
+    if (section, name) == (LogConfig, "profile"):
+        return Annotated[hint, tyro.conf.arg(aliases=["--profile"], metavar="FIRST:END")]
     if (section, name) == (AdvantageConfig, "weights"):
         return Annotated[object, _option("*", "[NAME VALUE ...]|[VALUE ...]", _weights)]
     if (section, name) == (DataConfig, "rewards"):

@@ -130,9 +130,9 @@ def run_figure(command: Figure) -> int:
 
 
 def run_doctor(command: Doctor) -> int:
-    """Prints what this machine has."""
+    """Prints what this machine has, and what it reaches."""
     from rich.console import Console
 
     from rvpo_jax.run.doctor import doctor
 
-    return doctor(Console())
+    return doctor(Console(), command.workdir, command.coordinator)

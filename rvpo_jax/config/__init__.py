@@ -82,6 +82,12 @@ class Config(Checked):
                 f"got {self.data.source}.",
                 "Use model.init random.",
             )
+        if self.log.profiled is not None and self.log.profiled[1] > self.steps:
+            raise Refusal(
+                f"log.profile must end by step {self.steps}, the number of steps, got "
+                f"{self.log.profile}.",
+                f"{max(self.steps - 3, 0)}:{self.steps} traces the last ones.",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dictionaries of what JSON can hold; a function becomes its qualified name.

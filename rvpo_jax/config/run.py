@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -170,9 +171,28 @@ class LogConfig(Checked, section="log"):
     0: none."""
     sinks: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Further sinks of the metrics; they need the extra rvpo-jax[log]."""
+    profile: str | None = None
+    """Steps that leave a profiler trace in profile/, such as 10:13 for 10, 11 and 12; None: none.
+    The first step that a process makes is mostly compiling."""
+
+    @property
+    def profiled(self) -> tuple[int, int] | None:
+        """The first of the steps in ``profile``, and the one after the last."""
+        if self.profile is None:
+            return None
+        first, _, end = self.profile.partition(":")
+        return int(first), int(end)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        steps = re.fullmatch(
+            r"([0-9]{1,9}):([0-9]{1,9})", "0:1" if self.profile is None else self.profile
+        )
+        if steps is None or int(steps[1]) >= int(steps[2]):
+            raise Refusal(
+                f"log.profile must read FIRST:END, two steps, got {shown(self.profile)}.",
+                "10:13 traces the steps 10, 11 and 12.",
+            )
         if self.rollouts == "none" and self.audit:
             raise Refusal(
                 "log.audit reads the files that log.rollouts none leaves out.",
