@@ -1,5 +1,7 @@
 """``rvpo plan``: what is read from programs and counted, what is refused, one real plan."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -122,3 +124,21 @@ def test_bounds_by_hand():
     assert plan["sampling_s"] == pytest.approx(1.0)  # 1000 times 819 MB at 819 GB/s
     assert plan["step_s"] == pytest.approx(11.0)
     assert plan["mfu_bound"] == pytest.approx(10 / 11)
+
+
+def test_a_real_plan_is_kept_and_what_cannot_be_is_refused(tmp_path, capsys):
+    pytest.importorskip("libtpu", reason="the TPU compiler: make plan")
+    command = (
+        "plan --topology v5e:2x2 --json --model.preset tiny --rollout.num-prompts 8 "
+        "--rollout.group-size 2 --rollout.max-prompt-tokens 64 --rollout.max-completion-tokens 32 "
+        f"--cache {tmp_path}"
+    ).split()
+    assert main([*command, "--mesh", "fsdp=4"]) == 0
+    (plan,) = json.loads(capsys.readouterr().out)
+    assert plan["fits"] and plan["step"]["arguments"] >= plan["parameters"] + plan["optimizer"]
+    assert {"all-gather", "all-reduce"} <= set(plan["step"]["collectives"])  # weights, gradients
+    # The second time nothing is compiled, so that the same seconds come back.
+    assert main([*command, "--mesh", "fsdp=4"]) == 0
+    assert json.loads(capsys.readouterr().out) == [plan]
+    assert main([*command, "--mesh", "tensor=4"]) == 2
+    assert "2 key/value heads of tiny" in capsys.readouterr().err
