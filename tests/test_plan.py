@@ -123,7 +123,7 @@ def test_bounds_by_hand():
     assert plan["links_s"] == pytest.approx(1.0)  # twice 100 GB at 200 GB/s
     assert plan["sampling_s"] == pytest.approx(1.0)  # 1000 times 819 MB at 819 GB/s
     assert plan["step_s"] == pytest.approx(11.0)
-    assert plan["mfu_bound"] == pytest.approx(10 / 11)
+    assert plan["peak_share_bound"] == pytest.approx(10 / 11)
 
 
 def test_a_real_plan_is_kept_and_what_cannot_be_is_refused(tmp_path, capsys):

@@ -12,7 +12,8 @@ GIB = 2**30
 class Chip:
     """One chip, with the peaks that its maker publishes.
 
-    Source: Google Cloud's pages "TPU v5e", "TPU v5p" and "TPU v6e" (system architecture).
+    Source: Google Cloud's documentation, https://cloud.google.com/tpu/docs/v5p and .../v6e (which
+    has v5e's as well). Links are half of the bidirectional figure.
     ``memory`` is below the published size: what the compiler lets a program take.
     """
 

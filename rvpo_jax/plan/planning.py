@@ -163,7 +163,7 @@ def summary(found: dict[str, Any], config: Config, topology: Topology, mesh: str
         "links_s": num_bytes / chip.links,
         "sampling_s": sampling,
         "step_s": update + sampling,
-        "mfu_bound": products / (update + sampling),
+        "peak_share_bound": products / (update + sampling),
     }
 
 

@@ -79,7 +79,8 @@ def sentences(plan: dict[str, Any]) -> list[str]:
     lines.append(
         f"at least {plan['step_s']:.1f} s a step: products {plan['products_s']:.1f} s "
         f"({plan['flops']:.3g} operations on all chips) or links {plan['links_s']:.1f} s, "
-        f"sampling {plan['sampling_s']:.1f} s; MFU at most {plan['mfu_bound']:.0%}"
+        f"sampling {plan['sampling_s']:.1f} s; of the peak at most {plan['peak_share_bound']:.0%}, "
+        "recomputed layers counted as work"
     )
     seconds = plan["step"]["seconds"] + plan["sampler"]["seconds"]
     lines.append(f"compiled in {seconds:.0f} s")
