@@ -144,7 +144,7 @@ def summary(found: dict[str, Any], config: Config, topology: Topology, mesh: str
     step, sampler = found["step"], found["sampler"]
     totals = [step["total"], None if sampler["total"] is None else state + sampler["total"]]
     needed = None if None in totals else max(totals)
-    moved = step.get("collectives", {})
+    moved = step.get("collectives") or {}
     num_bytes = sum(size * (2 if kind == "all-reduce" else 1) for kind, size in moved.items())
     products = found["flops"] / topology.num_chips / chip.flops
     reads = config.rollout.max_completion_tokens * (found["sampling_copy"] + found["cache"] / 2)

@@ -73,7 +73,7 @@ def sentences(plan: dict[str, Any]) -> list[str]:
             "does not fit" + ("" if over == float("inf") else f": {over:.2f} GiB too much")
         )
         lines.append(LEVERS)
-    moved = plan["step"].get("collectives", {})
+    moved = plan["step"].get("collectives") or {}
     listed = ", ".join(f"{kind} {size / GIB:.2f} GiB" for kind, size in sorted(moved.items()))
     lines.append(f"collectives of a step, per chip: {listed or 'not known'}")
     lines.append(
