@@ -9,7 +9,7 @@ METADATA := setup.cfg pyproject.toml
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: demo test parity tunix short
+.PHONY: demo test parity tunix plan short
 
 demo: $(VENV)/.installed
 	$(BIN)/rvpo train --workdir runs/demo
@@ -27,6 +27,10 @@ parity: $(VENV)/.installed-parity
 # Inside the installed Tunix, which wants versions of its own: make tunix VENV=.venv-in-tunix
 tunix: $(VENV)/.installed-tunix
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -W default tests/peers/test_tunix.py
+
+# With the TPU compiler, minutes: make plan VENV=.venv-plan
+plan: $(VENV)/.installed-plan
+	$(BIN)/python -m pytest tests/test_plan.py
 
 # Three steps and a resumed fourth, for a second interpreter: make short VENV=.venv-3.13 PYTHON=python3.13
 short: $(VENV)/.installed
@@ -57,6 +61,11 @@ $(VENV)/.installed-parity: $(METADATA) | $(VENV)/.created
 $(VENV)/.installed-tunix: $(METADATA) | $(VENV)/.created
 	@echo "Installing rvpo-jax and Tunix into $(VENV): some minutes the first time."
 	@$(call install,.[test$(comma)tunix])
+	@touch $@
+
+$(VENV)/.installed-plan: $(METADATA) | $(VENV)/.created
+	@echo "Installing rvpo-jax and the TPU compiler into $(VENV): some minutes the first time."
+	@$(call install,.[test$(comma)plan])
 	@touch $@
 
 # An environment that works already is kept.

@@ -32,10 +32,11 @@ ROOMS = {
     "auditing": ("basics",),
     "what_if": ("basics", "config", "method", "auditing"),
     "train": (*PURE, *WORLDS, "run", "auditing"),
+    "plan": (*PURE, *WORLDS, "run"),
     "lab": (*PURE, *WORLDS, "run", "auditing", "train"),
     "integrations": (*PURE, "rewards"),
     "__init__": ("basics", "config", "types", "method", "rewards", "auditing", "what_if"),
-    "cli": (*PURE, *WORLDS, "run", "auditing", "what_if", "train", "lab", "__init__"),
+    "cli": (*PURE, *WORLDS, "run", "auditing", "what_if", "train", "lab", "plan", "__init__"),
     "__main__": ("cli",),
 }
 # Others import the room itself or its door for programs, never another module behind it.

@@ -1,6 +1,7 @@
 """A mesh: what its compiled step moves between devices, where arrays lie, and whole runs on it."""
 
 import dataclasses
+import functools
 import re
 
 import jax
@@ -24,6 +25,7 @@ from rvpo_jax.config import (
 from rvpo_jax.method.step import init_state, make_train_step
 from rvpo_jax.models import build_model
 from rvpo_jax.models.presets import PRESETS
+from rvpo_jax.models.splash import splash_attention
 from rvpo_jax.run.metrics import read_metrics
 from rvpo_jax.run.parallel import Sharded, local_devices, make_layout, sharded
 from rvpo_jax.run.parallel.choose import choose_mesh, mesh_shape
@@ -242,3 +244,31 @@ def test_a_mesh_of_several_axes_on_a_cpu_is_warned_of(caplog):
     config = mesh_config(parallel=ParallelConfig(impl="mesh", mesh="data=2,fsdp=2,tensor=2"))
     make_layout(config, build_model(ModelConfig(), 300))
     assert "use one axis" in caplog.text
+
+
+@pytest.mark.parametrize("by_shard", [True, False], ids=["by shard", "as one array"])
+def test_the_kernel_of_a_tpu_is_split_by_hand(by_shard):
+    # Lowered for a TPU, without one: the compiler splits arrays, but no kernel.
+    layout = Sharded(local_devices(), (2, 2, 2))
+    kernel = functools.partial(splash_attention, group_size=2)
+    kernel = layout.placement.by_shard(kernel) if by_shard else kernel
+    q, k = (jax.ShapeDtypeStruct((8, 384, heads, 64), jnp.bfloat16) for heads in (4, 2))
+    mask = jax.ShapeDtypeStruct((8, 128), bool)
+    inputs = layout._by_prompts((q, k, k, mask))
+    traced = jax.jit(kernel).trace(*inputs)
+    if by_shard:
+        assert "tpu_custom_call" in traced.lower(lowering_platforms=("tpu",)).as_text()
+    else:
+        with pytest.raises(NotImplementedError, match="cannot be automatically partitioned"):
+            traced.lower(lowering_platforms=("tpu",))
+
+
+def test_the_kernel_by_shard_is_the_kernel():
+    layout = Sharded(local_devices(), (1, 4, 2))
+    kernel = functools.partial(splash_attention, group_size=2, interpret=True)
+    keys = jax.random.split(jax.random.key(0), 3)
+    shapes = ((4, 24, 4, 8), (4, 24, 2, 8), (4, 24, 2, 8))
+    q, k, v = (jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True))
+    mask = jnp.arange(8)[None] >= jnp.array([0, 1, 2, 7])[:, None]
+    split = jax.jit(layout.placement.by_shard(kernel))(q, k, v, mask)
+    np.testing.assert_allclose(split, kernel(q, k, v, mask), atol=1e-6)

@@ -48,7 +48,7 @@ def test_map_prompts_equals_one_device(shape):
     tree, x = {"a": jnp.float32(2.0)}, jnp.arange(16.0)
     layout = layout_of(shape)
     for mapped in (layout.map_prompts(double), layout.map_batch(double)):
-        np.testing.assert_array_equal(mapped(layout.place(tree), x, x)["sum"], 3 * x)
+        np.testing.assert_array_equal(mapped(layout.place(tree), (x, x))["sum"], 3 * x)
 
 
 def test_errors_name_both_numbers():

@@ -171,7 +171,7 @@ def test_eight_devices_sample_what_one_samples(shape, sampled_on_one):
     keys = prompt_keys(jax.random.key(1), 0, 8)
     layout = layout_of(shape)
     params = layout.for_sampling(layout.place(PARAMS))
-    actual = layout.map_prompts(sampler())(params, tokens, mask, keys)
+    actual = layout.map_prompts(sampler())(params, (tokens, mask, keys))
     np.testing.assert_array_equal(actual.completions, expected.completions)
     np.testing.assert_allclose(actual.logprobs, expected.logprobs, atol=1e-5)
 

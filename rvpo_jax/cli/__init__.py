@@ -3,11 +3,12 @@
 0 ok, 1 the run or a check failed, 2 bad usage. The only room that knows tyro.
 """
 
+import dataclasses
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -15,12 +16,14 @@ from rvpo_jax.auditing.command import Audit
 from rvpo_jax.basics.refusals import Failure, Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.cli import programs
-from rvpo_jax.cli.commands import CheckRewards, Doctor, Eval, Export, Figure, Sample, Train
+from rvpo_jax.cli.commands import CheckRewards, Doctor, Eval, Export, Figure, Plan, Sample, Train
 from rvpo_jax.cli.options import registry
+from rvpo_jax.config import Config
 from rvpo_jax.run import pulse
 
 _COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "train": (Train, programs.run_train),
+    "plan": (Plan, programs.run_plan),
     "eval": (Eval, programs.run_eval),
     "sample": (Sample, programs.run_sample),
     "audit": (Audit, programs.run_audit),
@@ -101,7 +104,8 @@ def _run(args: list[str]) -> int:
     _log_to_stderr()
     command, program = _COMMANDS[name]
     given: dict[str, Any] = {"default": _train_defaults(rest)} if command is Train else {}
-    options = tyro.cli(command, args=rest, prog=f"rvpo {name}", registry=registry(), **given)
+    target: Any = _plan_type(rest) if command is Plan else command
+    options = tyro.cli(target, args=rest, prog=f"rvpo {name}", registry=registry(), **given)
     return program(options)
 
 
@@ -113,6 +117,18 @@ def _train_defaults(args: Sequence[str]) -> Train:
     from rvpo_jax.run.config_file import load_config
 
     return Train(config=path, run=load_config(path), typed=tuple(args))
+
+
+def _plan_type(args: Sequence[str]) -> type:
+    """``Plan`` with the defaults of the config file; --topology has none."""
+    path = _config_path(args)
+    if path is None or "-h" in args or "--help" in args:
+        return Plan
+    from rvpo_jax.run.config_file import load_config
+
+    run = Annotated[Config, tyro.conf.arg(name="")]
+    fields = [("run", run, load_config(path))]
+    return dataclasses.make_dataclass("Plan", fields, bases=(Plan,), frozen=True, kw_only=True)
 
 
 def _log_to_stderr() -> None:

@@ -23,6 +23,23 @@ class Train:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Compile a run for a TPU slice, without one: memory of a chip, collectives, least time."""
+
+    topology: str
+    """The slice, such as v5e:4x4 or v5p:2x2x4."""
+    mesh: str | None = None
+    """Such as fsdp=16 or fsdp=8,tensor=2; None: the sensible ones, until one fits."""
+    json: bool = False
+    """Print what was found as JSON."""
+    config: Path | None = None
+    """Python file with get_config() -> rvpo_jax.Config; the options override its fields."""
+    cache: Path = Path("runs/plans")
+    """Folder where compiled plans are kept."""
+    run: Annotated[Config, tyro.conf.arg(name="")] = Config()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Eval:
     """Pass rates of a run's newest checkpoint on held-out prompts."""
 

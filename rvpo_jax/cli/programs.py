@@ -6,7 +6,7 @@ import sys
 from rvpo_jax.auditing.command import Audit, run_command
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
-from rvpo_jax.cli.commands import CheckRewards, Doctor, Eval, Export, Figure, Sample, Train
+from rvpo_jax.cli.commands import CheckRewards, Doctor, Eval, Export, Figure, Plan, Sample, Train
 from rvpo_jax.run.bucket import run_folder
 
 
@@ -32,6 +32,26 @@ def run_train(command: Train) -> int:
         pulse.lost(str(error).splitlines()[0])
         return launcher.LOST
     return 0
+
+
+def run_plan(command: Plan) -> int:
+    """Prints the plan of a run; 1 where it does not fit."""
+    from rich.console import Console
+
+    from rvpo_jax.basics.files import to_json
+    from rvpo_jax.plan.chips import parse_topology
+    from rvpo_jax.plan.planning import plan
+    from rvpo_jax.plan.report import show
+
+    errors = Console(stderr=True)
+    topology = parse_topology(command.topology)
+    found = plan(command.run, topology, command.mesh, errors.print, command.cache)
+    if command.json:
+        print(to_json(found, indent=1))
+    else:
+        for one in reversed(found):  # the one to take is the last that is read
+            show(one, Console())
+    return 0 if found[0]["fits"] else 1
 
 
 def run_eval(command: Eval) -> int:

@@ -82,7 +82,9 @@ def divide(x: jax.Array, at: Positions) -> tuple[jax.Array, jax.Array]:
     return prompt, x[:, :, num:].reshape(*at.completion.shape, *x.shape[3:])
 
 
-def attend_all(q: jax.Array, own: KeyValues, at: Positions, kind: str) -> jax.Array:
+def attend_all(
+    q: jax.Array, own: KeyValues, at: Positions, kind: str, by_shard: Any = None
+) -> jax.Array:
     """Attention of prompts to themselves, of completions to their prompt and themselves.
 
     Args:
@@ -92,20 +94,19 @@ def attend_all(q: jax.Array, own: KeyValues, at: Positions, kind: str) -> jax.Ar
       kind: streams: the completions share one copy of their prompt's keys (CPU); repeat: each has
         its own, for one call of a fused kernel (GPU); splash: one sequence (TPU), or
         splash_interpret. Packed rows are always streams.
+      by_shard: of the model's ``Placement``, for the kernel; None: one device.
 
     Returns:
       ``[num_lead, 1, T, H, h]``.
     """
     if kind.startswith("splash") and at.rows is None:
-        attended = splash_attention(
-            q[:, 0],
-            own.k[:, 0],
-            own.v[:, 0],
-            at.prompt_mask,
-            at.completion.shape[1],
+        kernel = functools.partial(
+            splash_attention,
+            group_size=at.completion.shape[1],
             interpret=kind == "splash_interpret",
         )
-        return attended[:, None]
+        kernel = kernel if by_shard is None else by_shard(kernel)
+        return kernel(q[:, 0], own.k[:, 0], own.v[:, 0], at.prompt_mask)[:, None]
     q_prompt, q_completion = divide(q, at)
     k, v = divide(own.k, at), divide(own.v, at)
     of_prompt, of_completion = KeyValues(k[0], v[0]), KeyValues(k[1], v[1])

@@ -114,6 +114,7 @@ def _network(config: ModelConfig, arch: Architecture, placement: Placement | Non
         remat_keeps=config.remat_keeps,
         attention=kind if kind != "auto" else ATTENTION.get(jax.default_backend(), "streams"),
         constrain=None if placement is None else placement.activations,
+        by_shard=None if placement is None else placement.by_shard,
     )
 
 

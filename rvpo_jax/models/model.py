@@ -18,11 +18,14 @@ class Placement(NamedTuple):
       table: an embedding ``[V, D]``, split over D, to one that each data shard has whole: looking
         up tokens in a split one would gather the tokens of all prompts.
       shapes: a tree of parameters' shapes to the same with their shardings.
+      by_shard: a function of queries, keys, values ``[B, S, heads, h]`` and a mask ``[B, P]`` to
+        one that each device runs on its prompts and heads: the compiler cannot split a kernel.
     """
 
     activations: Callable[[jax.Array], jax.Array]
     table: Callable[[jax.Array], jax.Array]
     shapes: Callable[[Any], Any]
+    by_shard: Callable[[Callable[..., jax.Array]], Callable[..., jax.Array]]
 
 
 class Model(NamedTuple):

@@ -63,6 +63,7 @@ class Block(nn.Module):
     dtype: Any
     attention: str = "streams"
     constrain: Any = None
+    by_shard: Any = None
 
     def setup(self) -> None:
         arch = self.arch
@@ -116,7 +117,7 @@ class Block(nn.Module):
     def full(self, x: jax.Array, layer: jax.Array, at: Positions) -> tuple[jax.Array, None]:
         """All tokens of prompts and completions on one axis, ``[num_lead, 1, T, D]``."""
         q, own = self._project(x, join(at.prompt, at.completion, x.shape[0]))
-        x = self._finish(x, attend_all(q, own, at, self.attention))
+        x = self._finish(x, attend_all(q, own, at, self.attention, self.by_shard))
         return x if self.constrain is None else self.constrain(x), None
 
     def decode(self, carry: tuple, scanned: tuple, at: Positions) -> tuple[tuple, None]:
@@ -143,6 +144,7 @@ class Transformer(nn.Module):
     remat_keeps: str = "nothing"
     attention: str = "streams"
     constrain: Any = None  # of activations in training, prompts first: where they lie on a mesh
+    by_shard: Any = None  # of a kernel: how the devices of a mesh run it
 
     def setup(self) -> None:
         arch = self.arch
@@ -163,7 +165,7 @@ class Transformer(nn.Module):
             in_axes=(0, nn.broadcast),
             length=arch.num_layers,
             methods=["full", "prefill", "decode"],
-        )(arch, self.dtype, self.attention, self.constrain)
+        )(arch, self.dtype, self.attention, self.constrain, self.by_shard)
         self.norm = nn.RMSNorm(epsilon=arch.norm_eps, dtype=self.dtype)
         if not arch.tie_embeddings:
             self.lm_head = nn.Dense(arch.vocab_size, use_bias=False, dtype=self.dtype)

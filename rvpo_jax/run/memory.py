@@ -59,11 +59,14 @@ def memory_line(run: Run, state: TrainState) -> str:
 def _parts(run: Run, state: TrainState) -> dict[str, int]:
     """Bytes by what needs them, on one device."""
     rollout, shards = run.config.rollout, run.policy.layout.num_shards
-    parts = {"parameters": _bytes(state.params), "optimizer": _bytes(state.opt_state)}
-    if frozen := _bytes(state.frozen):
+    parts = {
+        "parameters": bytes_on_device(state.params),
+        "optimizer": bytes_on_device(state.opt_state),
+    }
+    if frozen := bytes_on_device(state.frozen):
         parts = {"frozen parameters": frozen, "adapters": parts.pop("parameters"), **parts}
     if needs_reference(run.config.loss):
-        parts["reference policy"] = _bytes(state.params)
+        parts["reference policy"] = bytes_on_device(state.params)
     cache = jax.eval_shape(
         lambda: run.policy.model.empty_cache(
             rollout.num_prompts // shards, rollout.group_size, rollout.max_completion_tokens
@@ -72,7 +75,7 @@ def _parts(run: Run, state: TrainState) -> dict[str, int]:
     slots = run.policy.num_slots(rollout.group_size)
     completions = rollout.num_prompts // shards * rollout.group_size
     share = 1.0 if slots is None else min(slots, completions) / completions
-    parts["cache"] = int(_bytes(cache) * share)
+    parts["cache"] = int(bytes_on_device(cache) * share)
     parts["step"] = _temporaries(run, state)
     return parts
 
@@ -80,7 +83,7 @@ def _parts(run: Run, state: TrainState) -> dict[str, int]:
 def _temporaries(run: Run, state: TrainState) -> int:
     """Bytes of the compiled step beside its arguments and results."""
     try:
-        analysis = run.train_step.program(state, _longest_batch(run)).memory_analysis()
+        analysis = run.train_step.program(state, longest_batch(run)).memory_analysis()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -90,8 +93,15 @@ def _temporaries(run: Run, state: TrainState) -> int:
     return 0 if analysis is None else int(analysis.temp_size_in_bytes)  # a backend may not tell
 
 
-def _longest_batch(run: Run) -> Batch:
-    """This process's rows of a batch of zeros whose completions have all C columns."""
+def longest_batch(run: Run) -> Batch:
+    """This process's rows of a batch of zeros whose completions have all C columns.
+
+    Args:
+      run: the run.
+
+    Returns:
+      The batch, NumPy arrays.
+    """
     config, task = run.config, run.task
     shape = (
         config.rollout.num_prompts // processes.count(),
@@ -114,8 +124,15 @@ def _longest_batch(run: Run) -> Batch:
     )
 
 
-def _bytes(tree: Any) -> int:
-    """On one device: a mesh splits some arrays."""
+def bytes_on_device(tree: Any) -> int:
+    """Bytes of a tree on one device: a mesh splits some arrays.
+
+    Args:
+      tree: arrays, or shapes with shardings.
+
+    Returns:
+      The bytes, those of keys left out.
+    """
 
     def size(leaf: Any) -> int:
         sharding = getattr(leaf, "sharding", None)

@@ -73,7 +73,7 @@ class Policy:
     def reference_logprobs(self) -> Callable[[Any, Batch], jax.Array]:
         """``(params, batch) -> [B, G, C]`` over all devices, for the KL term."""
         mapped = self.layout.map_batch(lambda params, batch: self.logprobs(params, batch)[0])
-        return lambda params, batch: self.layout.host_rows(mapped(params, batch))
+        return lambda params, batch: self.layout.host_rows(mapped(params, (batch,)))
 
     def sampling_params(self, state: TrainState) -> Any:
         """The parameters of a state, trained and frozen in one tree, as the samplers take them."""
@@ -92,29 +92,41 @@ class Policy:
           ``wanted``, ``[B, G]`` bool, leaves completions out.
         """
         if (group_size, temperature) not in self._samplers:
-            rollout = self._rollout
-            sample = make_sampler(
-                self.model,
-                group_size=group_size,
-                max_tokens=rollout.max_completion_tokens,
-                eos_id=self._tokenizer.eos_id,
-                pad_id=self._tokenizer.pad_id,
-                temperature=rollout.temperature if temperature is None else temperature,
-                top_k=rollout.top_k,
-                top_p=rollout.top_p,
-                num_slots=self.num_slots(group_size),
-            )
-            mapped = self.layout.map_prompts(sample)
+            mapped = self.mapped_sampler(group_size, temperature)
 
             def run(
                 params: Any, prompts: Any, prompt_mask: Any, keys: Any, wanted: Any = None
             ) -> Rollout:
                 wanted = np.ones((len(prompts), group_size), bool) if wanted is None else wanted
-                rollout = mapped(params, prompts, prompt_mask, keys, wanted)
+                rollout = mapped(params, (prompts, prompt_mask, keys, wanted))
                 return self.layout.host_rows(rollout)
 
             self._samplers[group_size, temperature] = run
         return self._samplers[group_size, temperature]
+
+    def mapped_sampler(self, group_size: int, temperature: float | None = None) -> Any:
+        """A new sampling function over all devices, with arrays on them.
+
+        Args:
+          group_size: G.
+          temperature: other than that of the config.
+
+        Returns:
+          ``(params, (prompts, prompt_mask, keys, wanted)) -> Rollout``.
+        """
+        rollout = self._rollout
+        sample = make_sampler(
+            self.model,
+            group_size=group_size,
+            max_tokens=rollout.max_completion_tokens,
+            eos_id=self._tokenizer.eos_id,
+            pad_id=self._tokenizer.pad_id,
+            temperature=rollout.temperature if temperature is None else temperature,
+            top_k=rollout.top_k,
+            top_p=rollout.top_p,
+            num_slots=self.num_slots(group_size),
+        )
+        return self.layout.map_prompts(sample)
 
     def num_slots(self, group_size: int) -> int | None:
         """Completions that a device writes at the same time; None: all.

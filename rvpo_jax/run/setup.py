@@ -161,6 +161,34 @@ def build_task(config: Config, data_dir: Path) -> Task:
     )
 
 
+def task_without_rows(config: Config) -> Task:
+    """A task of which only shapes are asked: no rows are read.
+
+    Args:
+      config: the run; ``rollout.max_prompt_tokens`` is the width of its prompts.
+
+    Returns:
+      The task; it has no prompts.
+
+    Raises:
+      ValueError: on a reward function or tokenizer that does not exist.
+    """
+    reward_fns = tuple(load_reward(name) for name in config.data.rewards or EMBEDDED_REWARDS)
+    kind = "embedded" if config.data.source == "embedded" else "file"
+    return Task(
+        tokenizer=_tokenizer(config),
+        reward_fns=reward_fns,
+        channels=channels_of(reward_fns),
+        train=(),
+        held_out=(),
+        prompt_tokens=config.rollout.max_prompt_tokens or DEFAULT_PROMPT_TOKENS[kind],
+        num_dropped=0,
+        fingerprint="none",
+        on_reward_error=config.data.on_reward_error,
+        reward_threads=config.data.reward_threads,
+    )
+
+
 def _tokenizer(config: Config) -> Tokenizer:
     """The user's, that of the model's folder, or bytes, with whole words for the embedded task."""
     if config.model.path is not None and config.model.tokenizer == "bytes":
@@ -245,11 +273,27 @@ def build_run(config: Config, workdir: Path) -> Run:
     Raises:
       ValueError: on input that does not exist or does not fit.
     """
-    task = build_task(config, scratch_of(workdir) / "data")
+    return assemble(config, build_task(config, scratch_of(workdir) / "data"))
+
+
+def assemble(config: Config, task: Task, devices: Sequence[jax.Device] | None = None) -> Run:
+    """Builds a run around a task.
+
+    Args:
+      config: the run.
+      task: prompts and rewards.
+      devices: to run on, or to compile for; None: those of all processes.
+
+    Returns:
+      The run.
+
+    Raises:
+      ValueError: on what does not fit together.
+    """
     advantage = config.advantage.with_channels(task.channel_names)
     vocab_size = task.tokenizer.vocab_size
     model = build_model(config.model, vocab_size)
-    layout = parallel.make_layout(config, model)
+    layout = parallel.make_layout(config, model, devices)
     if layout.placement is not None:
         model = build_model(config.model, vocab_size, layout.placement)
     policy = Policy(model, layout, task.tokenizer, config)

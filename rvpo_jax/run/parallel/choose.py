@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -22,12 +23,15 @@ STATE_COPIES = 4  # of the parameters in float32: themselves, two moments, gradi
 STATE_SHARE = 0.5  # of a device's memory that these may take; activations and a cache need the rest
 
 
-def make_layout(config: Config, model: Model) -> Layout:
+def make_layout(
+    config: Config, model: Model, devices: Sequence[jax.Device] | None = None
+) -> Layout:
     """The layout of a run on the devices of all its processes.
 
     Args:
       config: of the run.
       model: its network, for the size of its parameters and its heads.
+      devices: others than those of the processes, to compile for.
 
     Returns:
       The layout.
@@ -36,7 +40,7 @@ def make_layout(config: Config, model: Model) -> Layout:
       ValueError: if the devices, the mesh or the prompts of a step do not go together.
     """
     options, loss = config.parallel, config.loss
-    devices = run_devices(options.num_devices)
+    devices = run_devices(options.num_devices) if devices is None else devices
     num_prompts = config.rollout.num_prompts
     impl = options.impl or ("pmap" if processes.count() == 1 else "mesh")
     if impl != "mesh":
@@ -48,7 +52,8 @@ def make_layout(config: Config, model: Model) -> Layout:
             memory = device_memory(jax.local_devices()[0])
             most = num_prompts // loss.num_minibatches
             shape = choose_mesh(len(devices), most, needed, memory, model.kv_heads)
-        _check_tensor(shape[2], model, len(devices) // processes.count())
+        first = devices[0].process_index
+        _check_tensor(shape[2], model, sum(d.process_index == first for d in devices))
         if loss.microbatch_tokens is not None and shape[0] * shape[1] > 1:
             raise Refusal(
                 "loss.microbatch_tokens packs the completions of one device, got parallel.impl "

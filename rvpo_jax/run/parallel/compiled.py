@@ -34,6 +34,10 @@ class Compiled:
         """The function's result; ``arrays`` have the rows of this process."""
         return self.program(tree, arrays)(tree, self._prepare(arrays))
 
+    def jaxpr(self, tree: Any, arrays: Any) -> Any:
+        """What is traced for arrays of these shapes: the function before it is split."""
+        return self._function.trace(tree, self._prepare(arrays)).jaxpr
+
     def program(self, tree: Any, arrays: Any) -> Any:
         """What is compiled for arrays of these shapes; it tells how much memory it takes."""
         leaves, structure = jax.tree.flatten(arrays)

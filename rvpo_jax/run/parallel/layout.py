@@ -48,16 +48,22 @@ class Layout(Protocol):
         """``train_step(state, batch, axis_name)`` over all devices; the state is used up."""
 
     def map_prompts(self, function: PerPrompt) -> PerPrompt:
-        """``function(params, *per_prompt)``, prompts split, with parameters for sampling."""
+        """``(params, per_prompt)`` to ``function(params, *per_prompt)``, prompts split.
+
+        The parameters are those for sampling.
+        """
 
     def map_batch(self, function: PerPrompt) -> PerPrompt:
-        """``function(params, *per_prompt)``, prompts split, with parameters as trained."""
+        """The same, with parameters as trained."""
 
     def host_rows(self, tree: Any) -> Any:
         """This process's rows of what the functions above return by prompts, as NumPy arrays."""
 
     def for_sampling(self, params: Any) -> Any:
         """Parameters as ``map_prompts`` takes them."""
+
+    def sampling_shapes(self, params: Any) -> Any:
+        """The shapes of ``for_sampling``'s result, from shapes of parameters."""
 
     @property
     def placement(self) -> Placement | None:

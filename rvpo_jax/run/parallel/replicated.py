@@ -83,11 +83,10 @@ class Replicated:
 
         platform = self.devices[0].platform
         if self._impl == "jit":
-            whole = Compiled(jax.jit(packed), _as_it_is, platform)
-            return lambda tree, *arrays: whole(tree, arrays)
+            return Compiled(jax.jit(packed), _as_it_is, platform)
         mapped = jax.pmap(packed, AXIS, devices=self.devices, in_axes=(None, 0))
         parts = Compiled(mapped, lambda arrays: split(arrays, len(self.devices)), platform)
-        return lambda tree, *arrays: merge(parts(tree, arrays))
+        return lambda tree, arrays: merge(parts(tree, arrays))
 
     map_batch = map_prompts
 
@@ -97,6 +96,10 @@ class Replicated:
 
     def for_sampling(self, params: Any) -> Any:
         """The parameters themselves: every device has them."""
+        return params
+
+    def sampling_shapes(self, params: Any) -> Any:
+        """The shapes themselves."""
         return params
 
     @property

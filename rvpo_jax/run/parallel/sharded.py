@@ -76,7 +76,7 @@ class Sharded:
         mapped = jax.jit(split, donate_argnums=0)
         return Compiled(mapped, self._by_prompts, self.devices[0].platform)
 
-    def map_prompts(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def map_prompts(self, function: Callable[..., Any]) -> Compiled:
         """The function over the whole B: a data shard runs it alone, tensor shards together.
 
         Each shard fills its slots from its own prompts, so that nothing of a cache ever moves.
@@ -93,17 +93,15 @@ class Sharded:
             axis_names=set(BATCH),
             check_vma=False,
         )
-        parts = Compiled(jax.jit(mapped), self._by_prompts, self.devices[0].platform)
-        return lambda tree, *arrays: parts(tree, arrays)
+        return Compiled(jax.jit(mapped), self._by_prompts, self.devices[0].platform)
 
-    def map_batch(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def map_batch(self, function: Callable[..., Any]) -> Compiled:
         """The function over the whole B, split by the compiler as the step is."""
 
         def packed(tree: Any, arrays: tuple) -> Any:
             return self._constrained(function(tree, *arrays), self._by_prompt)
 
-        whole = Compiled(jax.jit(packed), self._by_prompts, self.devices[0].platform)
-        return lambda tree, *arrays: whole(tree, arrays)
+        return Compiled(jax.jit(packed), self._by_prompts, self.devices[0].platform)
 
     def host_rows(self, tree: Any) -> Any:
         """Those of the shards that lie here, each once, in their order."""
@@ -122,6 +120,17 @@ class Sharded:
 
         return self._copied(params)
 
+    def sampling_shapes(self, params: Any) -> Any:
+        """The shapes of that copy, from shapes of parameters."""
+        shapes = jax.eval_shape(self._copy, params)
+        return jax.tree.map(
+            lambda leaf, where: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=_without_fsdp(where)
+            ),
+            shapes,
+            shardings(shapes, self._mesh),
+        )
+
     @property
     def placement(self) -> Placement:
         """Activations are split by prompts, parameters as the table says."""
@@ -134,7 +143,19 @@ class Sharded:
             spec = PartitionSpec("tensor" if split else None, None)
             return jax.lax.with_sharding_constraint(x, NamedSharding(self._mesh, spec))
 
-        return Placement(activations=by_prompt, table=by_vocabulary, shapes=self.shapes)
+        def by_shard(kernel: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+            def split(q: jax.Array, *others: jax.Array) -> jax.Array:
+                # Initialisation has one prompt, which every shard then has.
+                prompts = BATCH if q.shape[0] % self.num_shards == 0 else None
+                heads = PartitionSpec(prompts, None, "tensor")
+                specs = (heads, heads, heads, PartitionSpec(prompts))
+                return jax.shard_map(
+                    kernel, mesh=self._mesh, in_specs=specs, out_specs=heads, check_vma=False
+                )(q, *others)
+
+            return split
+
+        return Placement(by_prompt, by_vocabulary, self.shapes, by_shard)
 
     def constrain_params(self, params: Any) -> Any:
         """Parameters, split as the table says."""

@@ -1,0 +1,124 @@
+"""What a compiled program moves between devices, read from its text, loops counted."""
+
+import collections
+import dataclasses
+import math
+import re
+
+KINDS = "all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute"
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f64": 8, "s64": 8}
+_HEAD = re.compile(r"^(ENTRY )?%?(\S+) \(.*\{\s*$")
+_COLLECTIVE = re.compile(rf"\s*(?:ROOT )?%?(\S+) = (.+?) ({KINDS})(-start)?\(")
+_SHAPE = re.compile(r"([a-z]+[0-9]*)\[([0-9,]*)\]")
+_CALLED = re.compile(r"(?:body|condition|to_apply|calls|branch_computations)=\{?([^,}\s]+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """One collective of a program: an array of its result, and how often it is run."""
+
+    kind: str
+    dtype: str
+    shape: tuple[int, ...]
+    times: int = 1
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the result, over all times."""
+        return self.times * math.prod(self.shape) * _BYTES.get(self.dtype, 4)
+
+
+def collectives(text: str, open_ended: int = 1) -> list[Collective]:
+    """The collectives of a compiled program.
+
+    A loop's body counts as often as the loop runs: the number that its condition compares a counter
+    with, as in each ``lax.scan``. A loop that compares with no constant is open-ended.
+
+    Args:
+      text: ``compiled.as_text()``.
+      open_ended: rounds to count for a loop whose end is not written in the program.
+
+    Returns:
+      A record for each array in the result of each collective.
+    """
+    bodies, entry = _computations(text)
+    times = _times(bodies, entry, open_ended)
+    found, seen = [], set()
+    for name, lines in bodies.items():
+        for line in lines:
+            match = _COLLECTIVE.match(line)
+            if match is None:
+                continue
+            # The TPU's compiler writes one collective several times: in each fusion that works
+            # while it is under way. They share the channel.
+            channel = re.search(r"channel_id=(\d+)", line)
+            key = (match[3], channel[1] if channel else (name, match[1]))
+            if key in seen:
+                continue
+            seen.add(key)
+            shapes = _SHAPE.findall(match[2])
+            # The result of a start is a pair: operand and result.
+            shapes = shapes[len(shapes) // 2 :] if match[4] and len(shapes) > 1 else shapes
+            for dtype, sizes in shapes:
+                shape = tuple(int(size) for size in sizes.split(",") if size)
+                found.append(Collective(match[3], dtype, shape, times.get(name, 1)))
+    return found
+
+
+def bytes_by_kind(found: list[Collective]) -> dict[str, int]:
+    """Bytes of the results of collectives, of one device.
+
+    Args:
+      found: the collectives.
+
+    Returns:
+      Bytes by kind.
+    """
+    total: collections.Counter[str] = collections.Counter()
+    for one in found:
+        total[one.kind] += one.num_bytes
+    return dict(total)
+
+
+def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+    """The lines of each computation, and the name of the first to run."""
+    bodies: dict[str, list[str]] = {}
+    entry, current = "", ""
+    for line in text.splitlines():
+        head = _HEAD.match(line)
+        if head is not None:
+            current = head[2]
+            bodies[current] = []
+            entry = current if head[1] else entry
+        elif current:
+            bodies[current].append(line)
+    return bodies, entry
+
+
+def _times(bodies: dict[str, list[str]], entry: str, open_ended: int) -> dict[str, int]:
+    """How often each computation runs; of several callers, the one that calls most."""
+    times: dict[str, int] = {}
+    waiting = [(entry, 1)]
+    while waiting:
+        name, count = waiting.pop()
+        if times.get(name, 0) >= count:
+            continue
+        times[name] = count
+        for line in bodies.get(name, []):
+            called = [found.lstrip("%") for found in _CALLED.findall(line)]
+            condition = re.search(r"condition=%?([^,\s]+)", line)
+            rounds = 1
+            if " while(" in line and condition is not None:
+                rounds = _rounds(line, bodies.get(condition[1], []), open_ended)
+            waiting += [(other, count * rounds) for other in called]
+    return times
+
+
+def _rounds(loop: str, condition: list[str], open_ended: int) -> int:
+    known = re.search(r'known_trip_count":\{"n":"(\d+)"', loop)
+    if known is not None:
+        return int(known[1])
+    text = "\n".join(condition)
+    constants = re.findall(r" = s32\[\]\S* constant\((\d+)\)", text)
+    counted = "direction=LT" in text and len(constants) == 1
+    return int(constants[0]) if counted else open_ended
