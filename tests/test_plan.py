@@ -54,6 +54,36 @@ def test_collectives_count_as_often_as_their_loops_run():
     assert bytes_by_kind(found) == {"all-gather": 8 * 2 * 2, "all-reduce": 15 * 4 * 4}
 
 
+# How the TPU's compiler writes a gather that goes round a ring while it is multiplied.
+RING = """
+%body (p: (bf16[6,8], u32[])) -> (bf16[6,8], u32[]) {
+  %two = u32[]{:T(128)} constant(2)
+  %p = (bf16[6,8], u32[]{:T(128)}) parameter(0)
+  %i = u32[]{:T(128)} get-tuple-element(%p), index=1
+  %on = (bf16[6,8]{1,0}, bf16[6,8]{1,0}, u32[], u32[]) collective-permute-start(%x), channel_id=3
+  %done = bf16[6,8]{1,0} collective-permute-done(%on)
+  %next = u32[]{:T(128)} add(%i, %two)
+  ROOT %t = (bf16[6,8]{1,0}, u32[]{:T(128)}) tuple(%done, /*index=1*/%next)
+}
+
+%cond (p: (bf16[6,8], u32[])) -> pred[] {
+  %eight = u32[]{:T(128)} constant(8)
+  %i = u32[]{:T(128)} get-tuple-element(%p), index=1
+  ROOT %lt = pred[] compare(%i, %eight), direction=LT
+}
+
+ENTRY %main (a: bf16[6,8]) -> bf16[6,8] {
+  %w = (bf16[6,8], u32[]) while(%t), condition=%cond, body=%body
+}
+"""
+
+
+def test_a_ring_of_permutes_counts_its_array_and_its_unrolled_rounds():
+    # The counter goes 0, 2, 4, 6: four rounds.
+    found = collectives(RING, open_ended=100)
+    assert found == [Collective("collective-permute", "bf16", (6, 8), 4)]
+
+
 def test_products_count_as_often_as_they_run():
     def loss(w, x):
         def layer(carry, one):

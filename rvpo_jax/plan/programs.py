@@ -57,8 +57,11 @@ def collectives(text: str, open_ended: int = 1) -> list[Collective]:
                 continue
             seen.add(key)
             shapes = _SHAPE.findall(match[2])
-            # The result of a start is a pair: operand and result.
-            shapes = shapes[len(shapes) // 2 :] if match[4] and len(shapes) > 1 else shapes
+            # The result of a start is a pair: operand and result. That of a permute ends in two
+            # scalars that say how far it is.
+            if match[4] and len(shapes) > 1:
+                shapes = [pair for pair in shapes if pair != ("u32", "")]
+                shapes = shapes[len(shapes) // 2 :]
             for dtype, sizes in shapes:
                 shape = tuple(int(size) for size in sizes.split(",") if size)
                 found.append(Collective(match[3], dtype, shape, times.get(name, 1)))
@@ -109,16 +112,38 @@ def _times(bodies: dict[str, list[str]], entry: str, open_ended: int) -> dict[st
             condition = re.search(r"condition=%?([^,\s]+)", line)
             rounds = 1
             if " while(" in line and condition is not None:
-                rounds = _rounds(line, bodies.get(condition[1], []), open_ended)
+                body = re.search(r"body=%?([^,\s]+)", line)
+                rounds = _rounds(
+                    line,
+                    bodies.get(condition[1], []),
+                    bodies.get(body[1], []) if body else [],
+                    open_ended,
+                )
             waiting += [(other, count * rounds) for other in called]
     return times
 
 
-def _rounds(loop: str, condition: list[str], open_ended: int) -> int:
+def _rounds(loop: str, condition: list[str], body: list[str], open_ended: int) -> int:
     known = re.search(r'known_trip_count":\{"n":"(\d+)"', loop)
     if known is not None:
         return int(known[1])
     text = "\n".join(condition)
-    constants = re.findall(r" = s32\[\]\S* constant\((\d+)\)", text)
-    counted = "direction=LT" in text and len(constants) == 1
-    return int(constants[0]) if counted else open_ended
+    constants = re.findall(r" = [su]32\[\]\S* constant\((\d+)\)", text)
+    if "direction=LT" not in text or len(constants) != 1:
+        return open_ended
+    return -(-int(constants[0]) // _stride(condition, body))
+
+
+def _stride(condition: list[str], body: list[str]) -> int:
+    """How much the counter of a loop grows in a round: the TPU's compiler unrolls some by two."""
+    lines = dict(re.findall(r"(?m)^\s*(?:ROOT )?%?(\S+) = (.*)$", "\n".join(body)))
+    index = re.search(r"get-tuple-element\(.*index=(\d+)", "\n".join(condition))
+    root = [line for line in body if line.lstrip().startswith("ROOT") and " tuple(" in line]
+    if index is None or not root:
+        return 1
+    listed = root[0].split(" tuple(")[1].split(")")[0]
+    parts = [part.split("%")[-1].strip() for part in listed.split(",")]
+    added = re.search(r" add\((.*?)\)", lines.get(parts[int(index[1])], ""))
+    operands = re.findall(r"%([^,\s]+)", added[1]) if added else []
+    steps = [re.search(r" constant\((\d+)\)", lines.get(name, "")) for name in operands]
+    return next((int(step[1]) for step in steps if step), 1)
