@@ -32,7 +32,7 @@ def test_a_folder_is_created_written_read_back_and_left_empty(tmp_path):
     folder = tmp_path / "runs" / "a"
     findings = worker.find_storage(str(folder))
     stored = found(findings, "workdir")
-    assert stored.found.startswith(f"{folder}: 1 MiB written and read back in ")
+    assert stored.found.startswith(f"{folder}: 512 KiB written and read back in ")
     assert "GiB free" in found(findings, "disk").found
     assert list(folder.iterdir()) == []
     assert not any(one.missing for one in findings)
@@ -46,7 +46,7 @@ def test_a_folder_that_cannot_be_made_is_missing(tmp_path):
 
 
 def test_a_disk_without_room_for_the_file_is_missing_and_holds_nothing(small_disk):
-    folder = small_disk(512)  # KiB, of 1,024
+    folder = small_disk(256)  # KiB, of 512
     stored, _ = worker.find_storage(str(folder))
     assert stored.missing and "No space left on device" in stored.found
     assert list(folder.iterdir()) == []
@@ -152,3 +152,22 @@ def test_names_are_shown_as_they_are_and_not_taken_for_markup():
     console = Console(record=True, width=200, file=io.StringIO())
     assert doctor.doctor(console, "[red]nowhere\0") == 1
     assert "[red]nowhere" in console.export_text()
+
+
+def test_a_bucket_is_written_read_back_left_empty_and_tells_the_time(bucket, server):
+    from rvpo_jax.run.bucket import run_folder
+
+    before = len(server.requests())
+    stored, clock = worker.find_storage(bucket)
+    assert stored.found.startswith(f"{bucket}: 512 KiB written and read back in ")
+    assert f"that of {bucket}, when its object was made" in clock.found
+    # The server runs on this machine, so its clock is the same.
+    assert float(clock.found.split()[0]) < worker.MAX_CLOCK_S and not clock.missing
+    assert list(run_folder(bucket).glob("*")) == []
+    assert {request.split()[0] for request in server.requests()[before:]} >= {"GET", "DELETE"}
+
+
+def test_a_bucket_that_is_not_there_is_missing(bucket):
+    stored, clock = worker.find_storage(bucket.replace("//", "//no-"))
+    assert stored.missing and "storage.objectUser" in stored.remedy
+    assert clock.found == "not looked at: there is no object to compare with"

@@ -15,7 +15,7 @@ from pathlib import Path
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
 
-PROBE_BYTES = 2**20
+PROBE_BYTES = 2**19  # gcsfs warns of a body of a MiB
 CONNECT_S = 5.0
 # Google refuses a token that is five minutes off; half a minute already makes logs unreadable.
 MAX_CLOCK_S = 30.0
@@ -155,7 +155,7 @@ def _find_bucket(address: str) -> list[Finding]:
 def _written_and_read(
     place: str, write: Callable[[bytes], object], read: Callable[[], bytes], remedy: str
 ) -> Finding:
-    """One MiB that nobody has seen before, there and back."""
+    """Bytes that nobody has seen before, there and back."""
     data, start = secrets.token_bytes(PROBE_BYTES), time.perf_counter()
     try:
         write(data)
@@ -166,7 +166,7 @@ def _written_and_read(
     if not same:
         return Finding("workdir", f"{place}: read back otherwise than written", remedy, True)
     seconds = time.perf_counter() - start
-    return Finding("workdir", f"{place}: 1 MiB written and read back in {seconds:.2f} s")
+    return Finding("workdir", f"{place}: 512 KiB written and read back in {seconds:.2f} s")
 
 
 def _clock(ahead: float, compared_with: str) -> Finding:
