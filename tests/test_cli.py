@@ -363,8 +363,8 @@ def test_an_unknown_command_is_refused_and_lists_the_known_ones(capsys):
     code, text = run(capsys, "trian")
     assert (code, text) == (
         2,
-        "rvpo: there is no command trian. There are: train, eval, sample, audit, check-rewards, "
-        "export, figure, doctor.",
+        "rvpo: there is no command trian. There are: train, plan, eval, sample, audit, "
+        "check-rewards, export, figure, doctor.",
     )
 
 
