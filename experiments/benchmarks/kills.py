@@ -169,13 +169,19 @@ def campaign(folder: Path, steps: int, kills: int, stalls: int, seed: int) -> di
     if reference.code:
         raise SystemExit(reference.message)
     attempts, different, complete = [], [], 0
-    signals = [signal.SIGKILL] * kills + [signal.SIGSTOP] * stalls
-    for index, number in enumerate(signals):
-        stop = number == signal.SIGSTOP  # one that starts or compiles is not late: later
+    index, killed = 0, [0] * PROCESSES
+    while sum(killed) < kills or stalls > 0:
+        stop = sum(killed) >= kills  # one that starts or compiles is not late: later
+        rank, number = index % PROCESSES, signal.SIGSTOP if stop else signal.SIGKILL
         moment = draw.uniform(0, 0.3 if stop else 1.1 * reference.seconds)
         step = newest(broken) + 1 if stop else None
-        attempt = interrupted(broken, steps, index % PROCESSES, moment, number, step)
+        attempt = interrupted(broken, steps, rank, moment, number, step)
         attempts.append(_shown(attempt))
+        index += 1
+        if attempt.code and stop:
+            stalls -= 1
+        elif attempt.code:
+            killed[rank] += 1
         if newest(broken) == steps:  # this one was done; the next one begins
             different += finished_as(whole, broken, steps)
             complete += 1
@@ -184,8 +190,8 @@ def campaign(folder: Path, steps: int, kills: int, stalls: int, seed: int) -> di
     met = [one for one in attempts if one.code]
     return {
         "steps": steps,
-        "killed": [sum(one.rank == rank for one in met[:kills]) for rank in range(PROCESSES)],
-        "stopped": stalls,
+        "killed": killed,
+        "stopped": len(met) - sum(killed),
         "ended_before_the_signal": len(attempts) - len(met),
         "seconds_to_the_end": sorted(round(one.seconds, 1) for one in met),
         "processes_left": sum(one.left for one in attempts),
