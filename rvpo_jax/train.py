@@ -17,7 +17,7 @@ from rvpo_jax.config import Config
 from rvpo_jax.method.frozen import join
 from rvpo_jax.method.policy_loss import needs_reference
 from rvpo_jax.method.sampling import prompt_keys
-from rvpo_jax.run import parallel
+from rvpo_jax.run import parallel, pulse
 from rvpo_jax.run.bucket import run_folder
 from rvpo_jax.run.checkpoint import Checkpoints
 from rvpo_jax.run.console import make_console, opening_lines
@@ -147,9 +147,10 @@ def _finish(record: Recorder, config: Config, workdir: Path, console: Console) -
     """Picture, table and audit, by the first process; the others wait, and all end together."""
     processes.wait_for_all("everything is written")
     if processes.is_first():
-        record.finish()
-        if config.log.audit:
-            _audit(workdir, console)
+        with pulse.untimed():
+            record.finish()
+            if config.log.audit:
+                _audit(workdir, console)
     processes.wait_for_all("the first has ended")
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +25,7 @@ from rvpo_jax.method.step import init_state, make_train_step
 from rvpo_jax.models import build_model
 from rvpo_jax.models.presets import PRESETS
 from rvpo_jax.models.splash import splash_attention
+from rvpo_jax.plan.programs import collectives
 from rvpo_jax.run.metrics import read_metrics
 from rvpo_jax.run.parallel import Sharded, local_devices, make_layout, sharded
 from rvpo_jax.run.parallel.choose import choose_mesh, mesh_shape
@@ -74,26 +74,12 @@ def batch_shapes():
     )
 
 
-KINDS = "all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute"
-
-
-def collectives(text):
-    """Kind and shapes of the results of all collectives of a compiled program."""
-    found = []
-    for line in text.splitlines():
-        match = re.match(rf"\s*(?:ROOT )?%?\S+ = (.+?) ({KINDS})[a-z-]*\(", line)
-        if match:
-            shapes = re.findall(r"[a-z]+[0-9]*\[([0-9,]*)\]", match[1])
-            found += [(match[2], [int(n) for n in s.split(",") if n]) for s in shapes]
-    return found
-
-
 def whole_batches(text):
     """Results of collectives that hold all prompts and more of each than its rewards."""
     return [
-        (kind, shape)
-        for kind, shape in collectives(text)
-        if any(size % B == 0 for size in shape) and np.prod(shape) > B * G * M
+        one
+        for one in collectives(text)
+        if any(size % B == 0 for size in one.shape) and np.prod(one.shape) > B * G * M
     ]
 
 
@@ -107,7 +93,7 @@ def two_layers(monkeypatch):
 )
 def test_the_step_gathers_weights_and_no_batch(two_layers, shape, microbatch_size):
     text = compiled_step(shape, constrained=True, microbatch_size=microbatch_size).as_text()
-    gathered = [shape for kind, shape in collectives(text) if kind == "all-gather"]
+    gathered = [one.shape for one in collectives(text) if one.kind == "all-gather"]
     width = 1536
     assert any(width in shape for shape in gathered), "weights are split, so some are gathered"
     assert whole_batches(text) == []

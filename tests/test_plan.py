@@ -112,6 +112,13 @@ def test_a_topology_that_is_none_is_refused(text, problem, capsys):
     assert problem in capsys.readouterr().err
 
 
+def test_a_plan_without_a_topology_says_what_one_looks_like(capsys):
+    assert main(["plan"]) == 2
+    assert "--topology must name a TPU slice, got none.\n  For example v5e:4x4." in (
+        capsys.readouterr().err
+    )
+
+
 def test_every_slice_is_one():
     for kind, sizes in SLICES.items():
         for size in sizes:

@@ -3,12 +3,11 @@
 0 ok, 1 the run or a check failed, 2 bad usage. The only room that knows tyro.
 """
 
-import dataclasses
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
@@ -18,7 +17,6 @@ from rvpo_jax.basics.text import printable
 from rvpo_jax.cli import programs
 from rvpo_jax.cli.commands import CheckRewards, Doctor, Eval, Export, Figure, Plan, Sample, Train
 from rvpo_jax.cli.options import registry
-from rvpo_jax.config import Config
 from rvpo_jax.run import pulse
 
 _COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
@@ -103,32 +101,20 @@ def _run(args: list[str]) -> int:
         )
     _log_to_stderr()
     command, program = _COMMANDS[name]
-    given: dict[str, Any] = {"default": _train_defaults(rest)} if command is Train else {}
-    target: Any = _plan_type(rest) if command is Plan else command
-    options = tyro.cli(target, args=rest, prog=f"rvpo {name}", registry=registry(), **given)
+    given = {"default": _defaults(command, rest)} if command in (Train, Plan) else {}
+    options: Any = tyro.cli(command, args=rest, prog=f"rvpo {name}", registry=registry(), **given)
     return program(options)
 
 
-def _train_defaults(args: Sequence[str]) -> Train:
+def _defaults(command: type, args: Sequence[str]) -> Any:
     """What the other options have their defaults from: the config file."""
+    typed = {"typed": tuple(args)} if command is Train else {}
     path = _config_path(args)
     if path is None:
-        return Train(typed=tuple(args))
+        return command(**typed)
     from rvpo_jax.run.config_file import load_config
 
-    return Train(config=path, run=load_config(path), typed=tuple(args))
-
-
-def _plan_type(args: Sequence[str]) -> type:
-    """``Plan`` with the defaults of the config file; --topology has none."""
-    path = _config_path(args)
-    if path is None or "-h" in args or "--help" in args:
-        return Plan
-    from rvpo_jax.run.config_file import load_config
-
-    run = Annotated[Config, tyro.conf.arg(name="")]
-    fields = [("run", run, load_config(path))]
-    return dataclasses.make_dataclass("Plan", fields, bases=(Plan,), frozen=True, kw_only=True)
+    return command(config=path, run=load_config(path), **typed)
 
 
 def _log_to_stderr() -> None:

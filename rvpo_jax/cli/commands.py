@@ -26,8 +26,8 @@ class Train:
 class Plan:
     """Compile a run for a TPU slice, without one: memory of a chip, collectives, least time."""
 
-    topology: str
-    """The slice, such as v5e:4x4 or v5p:2x2x4."""
+    topology: str | None = None
+    """The slice, such as v5e:4x4 or v5p:2x2x4; must be given."""
     mesh: str | None = None
     """Such as fsdp=16 or fsdp=8,tensor=2; None: the sensible ones, until one fits."""
     json: bool = False

@@ -44,6 +44,8 @@ def run_plan(command: Plan) -> int:
     from rvpo_jax.plan.report import show
 
     errors = Console(stderr=True)
+    if command.topology is None:
+        raise Refusal("--topology must name a TPU slice, got none.", "For example v5e:4x4.")
     topology = parse_topology(command.topology)
     found = plan(command.run, topology, command.mesh, errors.print, command.cache)
     if command.json:

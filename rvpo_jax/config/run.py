@@ -221,8 +221,8 @@ class ParallelConfig(Checked, section="parallel"):
     rank: Annotated[int | None, OrOff] = None
     """Which of the processes this one is, from 0; with a coordinator that is not auto."""
     stall_timeout: Annotated[float, Positive] = 900.0
-    """Seconds without progress, compiling left out, after which rvpo train ends a run of several
-    processes."""
+    """Seconds without progress (the start, compiling and the last audit left out) after which rvpo
+    train ends a run of several processes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

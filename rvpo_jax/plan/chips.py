@@ -22,8 +22,6 @@ class Chip:
     bandwidth: float  # of the memory, bytes per second
     links: float  # to other chips, all together and one way, bytes per second
     num_dims: int
-    largest: int  # chips of the largest slice
-    per_host: int  # chips, where a slice has several hosts
 
 
 CHIPS: dict[str, Chip] = {
@@ -33,8 +31,6 @@ CHIPS: dict[str, Chip] = {
         bandwidth=819e9,
         links=200e9,  # 1,600 Gbit/s
         num_dims=2,
-        largest=256,
-        per_host=4,
     ),
     "v5p": Chip(
         memory=95 * GIB,
@@ -42,8 +38,6 @@ CHIPS: dict[str, Chip] = {
         bandwidth=2765e9,
         links=600e9,  # 4,800 Gbit/s
         num_dims=3,
-        largest=8960,
-        per_host=4,
     ),
     "v6e": Chip(
         memory=int(31.25 * GIB),
@@ -51,8 +45,6 @@ CHIPS: dict[str, Chip] = {
         bandwidth=1600e9,
         links=400e9,  # 3,200 Gbit/s
         num_dims=2,
-        largest=256,
-        per_host=4,
     ),
 }
 # The slices that are offered, smallest first.

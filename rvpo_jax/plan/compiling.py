@@ -16,6 +16,7 @@ import numpy as np
 from jax.experimental import topologies
 
 from rvpo_jax.config import Config
+from rvpo_jax.method.frozen import join
 from rvpo_jax.plan.programs import bytes_by_kind, collectives
 from rvpo_jax.plan.work import matmul_flops
 from rvpo_jax.run.memory import bytes_on_device, longest_batch
@@ -62,8 +63,6 @@ def compile_run(config: Config, topology: str, mesh: str) -> dict[str, Any]:
 
 def _sampler(run: Run, state: Any, found: dict[str, Any]) -> dict[str, Any]:
     """The sampler's program; the sizes of its copy of the parameters and of its cache."""
-    from rvpo_jax.method.frozen import join
-
     rollout, layout = run.config.rollout, run.policy.layout
     params = layout.sampling_shapes(join(state.params, state.frozen))
     cache = jax.eval_shape(

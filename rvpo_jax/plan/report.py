@@ -5,7 +5,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-GIB = 2**30
+from rvpo_jax.plan.chips import GIB
+
 LEVERS = (
     "What helps: a larger slice, more fsdp or tensor, a smaller loss.microbatch_size, model.remat, "
     "optim.moment_dtype bfloat16, rollout.num_slots, model.lora_rank."

@@ -20,6 +20,7 @@ from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.method.diagnostics import joint_pass
 from rvpo_jax.method.sampling import prompt_keys
+from rvpo_jax.run import pulse
 from rvpo_jax.run.parallel import processes
 from rvpo_jax.run.setup import Run, Task
 
@@ -75,6 +76,7 @@ def evaluate_held_out(
         rollout = sample(params, *inputs)
         texts += task.decode_batch(rollout)[::group_size]
         lengths.append(np.sum(rollout.completion_mask[:, 0], axis=-1))
+        pulse.progress()
     num_own = int(np.sum(indices < num_prompts))
     scored = max(num_own, 1)  # a process may have nothing but what is too much
     scores = task.score(texts[:scored], examples[:scored])

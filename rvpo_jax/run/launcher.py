@@ -46,7 +46,7 @@ class Watched:
       done: what of that step.
       since: when it came.
       heard: when anything was heard of it.
-      compiling: whether it compiles.
+      untimed: whether it compiles or audits, which may take long.
       lost: what the runtime said of a process that it lost.
     """
 
@@ -58,7 +58,7 @@ class Watched:
     done: str = ""
     since: float = dataclasses.field(default_factory=time.monotonic)
     heard: float = dataclasses.field(default_factory=time.monotonic)
-    compiling: bool = False
+    untimed: bool = False
     lost: str = ""
     _heard: bytes = b""
 
@@ -86,7 +86,7 @@ class Watched:
         if "alive" in report:
             return
         self.since = self.heard
-        self.compiling = bool(report.get("compiling", self.compiling))
+        self.untimed = bool(report.get("untimed", self.untimed))
         self.step = int(report.get("step", self.step))
         self.done = str(report.get("done", self.done))
         self.lost = str(report.get("lost", self.lost))
@@ -205,14 +205,14 @@ def _stalled(watched: Sequence[Watched], timeout: float) -> Watched | None:
     """The process that has been silent for too long, or is furthest behind where none moves.
 
     One that waits for another does not move either. Before the first step, and while one of them
-    compiles, nobody is behind.
+    compiles or audits, nobody is behind.
     """
     running = [one for one in watched if one.process.poll() is None]
     now = time.monotonic()
     silent = min(running, key=lambda one: one.heard, default=None)
     if silent is None or now - silent.heard > timeout:
         return silent
-    if any(one.compiling or one.step < 0 for one in running):
+    if any(one.untimed or one.step < 0 for one in running):
         return None
     moved = max(one.since for one in running)
     return min(running, key=_progress) if now - moved > timeout else None

@@ -49,17 +49,17 @@ def lost(text: str) -> None:
 
 
 @contextlib.contextmanager
-def compiling() -> Iterator[None]:
-    """Says that a program is being compiled, which may take long.
+def untimed() -> Iterator[None]:
+    """Says that something is under way that may take long, such as compiling.
 
     Yields:
       None.
     """
-    _say({"compiling": True})
+    _say({"untimed": True})
     try:
         yield
     finally:
-        _say({"compiling": False})
+        _say({"untimed": False})
 
 
 def start() -> None:

@@ -45,7 +45,7 @@ class Compiled:
         if key not in self._programs:
             lowered = self._function.lower(tree, self._prepare(arrays))
             options = _known_options() if self._platform == "cpu" else {}
-            with pulse.compiling():
+            with pulse.untimed():
                 self._programs[key] = lowered.compile(options or None)
         return self._programs[key]
 

@@ -166,12 +166,9 @@ def in_turn(make: Callable[[], T]) -> T:
     Returns:
       This process's result.
     """
-    if not is_first():
-        wait_for_all("the first has made it")
-        return make()
-    made = make()
+    made = make() if is_first() else None
     wait_for_all("the first has made it")
-    return made
+    return make() if made is None else made
 
 
 def wait_for_all(why: str) -> None:
