@@ -14,9 +14,9 @@ sys.path.insert(0, str(ROOT / "experiments" / "benchmarks"))
 
 import devices
 import gpu
-from flops import forward_flops, matmul_params
 
 from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.models.flops import forward_flops, matmul_params
 from rvpo_jax.models.presets import architecture
 from rvpo_jax.models.transformer import Transformer, init_params
 

@@ -41,7 +41,6 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from flops import forward_flops, matmul_params
 from step import going_on, time_calls
 
 from rvpo_jax.basics.files import to_json, write_text
@@ -49,6 +48,7 @@ from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Config, LossConfig, ModelConfig, ParallelConfig, RolloutConfig
 from rvpo_jax.data.tokenizer import ByteTokenizer
 from rvpo_jax.method.sampling import prompt_keys
+from rvpo_jax.models.flops import forward_flops, matmul_params
 from rvpo_jax.models.presets import Architecture, architecture
 from rvpo_jax.run.memory import memory_line
 from rvpo_jax.run.setup import Run, build_run

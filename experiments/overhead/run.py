@@ -13,13 +13,13 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks")]
 
 import config
-from flops import forward_flops
 from plot import plot
 from step import step_calls, time_calls
 
 from rvpo_jax import compute_advantages
 from rvpo_jax.lab.evidence import Value, interval
 from rvpo_jax.lab.experiment import Outcome, run_experiment
+from rvpo_jax.models.flops import forward_flops
 from rvpo_jax.models.presets import Architecture, architecture
 
 

@@ -27,9 +27,10 @@ class Plan:
     """Compile a run for a TPU slice, without one: memory of a chip, collectives, least time."""
 
     topology: str | None = None
-    """The slice, such as v5e:4x4 or v5p:2x2x4; must be given."""
+    """The slice, such as v5e:4x4 or v5p:2x2x4, or a kind of chip, such as v5e: the smallest slice
+    that fits. None: that of each kind."""
     mesh: str | None = None
-    """Such as fsdp=16 or fsdp=8,tensor=2; None: the sensible ones, until one fits."""
+    """Such as fsdp=16 or fsdp=8,tensor=2; None: the sensible ones, and the best is recommended."""
     json: bool = False
     """Print what was found as JSON."""
     config: Path | None = None

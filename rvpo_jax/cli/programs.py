@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from rvpo_jax.auditing.command import Audit, run_command
 from rvpo_jax.basics.refusals import Refusal
@@ -36,24 +38,41 @@ def run_train(command: Train) -> int:
 
 def run_plan(command: Plan) -> int:
     """Prints the plan of a run; 1 where it does not fit."""
+    import jax
     from rich.console import Console
 
     from rvpo_jax.basics.files import to_json
-    from rvpo_jax.plan.chips import parse_topology
-    from rvpo_jax.plan.planning import plan
-    from rvpo_jax.plan.report import show
+    from rvpo_jax.plan.chips import CHIPS, parse_topology
+    from rvpo_jax.plan.planning import plan, smallest
+    from rvpo_jax.plan.report import LEVERS, show
 
-    errors = Console(stderr=True)
-    if command.topology is None:
-        raise Refusal("--topology must name a TPU slice, got none.", "For example v5e:4x4.")
-    topology = parse_topology(command.topology)
-    found = plan(command.run, topology, command.mesh, errors.print, command.cache)
-    if command.json:
-        print(to_json(found, indent=1))
+    jax.config.update("jax_platforms", "cpu")  # shapes alone: a chip that is here stays free
+    errors, cache = Console(stderr=True), command.cache
+    kinds = tuple(CHIPS) if command.topology is None else (command.topology,)
+    if kinds[0] in CHIPS:
+        if command.mesh is not None:
+            raise Refusal(
+                f"--mesh is of one slice, got {command.mesh!r} without one.",
+                "Give --topology, for example v5e:4x4, or leave --mesh out.",
+            )
+        found = {kind: smallest(command.run, kind, errors.print, cache) for kind in kinds}
     else:
-        for one in reversed(found):  # the one to take is the last that is read
+        topology = parse_topology(kinds[0])
+        found = {kinds[0]: plan(command.run, topology, command.mesh, errors.print, cache)}
+    if command.json:
+        print(to_json([one for plans in found.values() for one in plans], indent=1))
+        return 0 if _fits(found) else 1
+    for name, plans in found.items():
+        for one in reversed(plans):  # the one to take is the last that is read
             show(one, Console())
-    return 0 if found[0]["fits"] else 1
+        if not plans:
+            print(f"{name}: nothing is large enough. {LEVERS}")
+    return 0 if _fits(found) else 1
+
+
+def _fits(found: Mapping[str, list[dict[str, Any]]]) -> bool:
+    """Whether something fits: the slice that was asked about, or one of those searched."""
+    return any(plans and plans[0]["fits"] for plans in found.values())
 
 
 def run_eval(command: Eval) -> int:

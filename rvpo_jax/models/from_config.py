@@ -37,7 +37,7 @@ def transformer_model(
       ValueError: on an unknown preset or a folder that cannot be used, or a vocabulary that the
         model does not hold, or adapters without qwix.
     """
-    arch, name = _architecture(config, vocab_size)
+    arch, name = architecture_of(config, vocab_size)
     base, dtype = _network(config, arch, placement), jnp.dtype(config.dtype)
     network = lora.with_adapters(base, config) if config.lora_rank else base
 
@@ -96,7 +96,19 @@ def transformer_model(
     )
 
 
-def _architecture(config: ModelConfig, vocab_size: int) -> tuple[Architecture, str]:
+def architecture_of(config: ModelConfig, vocab_size: int) -> tuple[Architecture, str]:
+    """The architecture that a config names, a preset or a folder.
+
+    Args:
+      config: the model.
+      vocab_size: size of the tokenizer's vocabulary.
+
+    Returns:
+      The architecture and its name.
+
+    Raises:
+      ValueError: on an unknown preset, a folder that is none, a vocabulary that does not fit.
+    """
     if config.path is None:
         name = str(config.preset)
         return architecture(name, vocab_size), name

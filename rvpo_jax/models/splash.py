@@ -4,11 +4,8 @@
 P + G * C tokens of a sequence, ``H`` query heads, ``K`` key/value heads, ``h`` head size.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 LANES = 128  # the kernel's blocks are multiples of it
 BLOCK = 512
@@ -40,6 +37,8 @@ def splash_attention(
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
+    from rvpo_jax.models.packed_mask import PackedMask
+
     length, num_prompt = q.shape[1], prompt_mask.shape[1]
     spare = -length % LANES
     size = length + spare
@@ -51,7 +50,7 @@ def splash_attention(
         # The fused backward kernel has temporaries that grow with S^2.
         use_fused_bwd_kernel=False,
     )  # fmt: skip
-    mask = masks.NumpyMask(packed_mask(num_prompt, group_size, length, size))
+    mask = PackedMask(num_prompt, group_size, length, size)
     kernel = kernels.make_splash_mha(
         masks.MultiHeadMask([mask] * q.shape[2]),
         block_sizes=sizes,
@@ -72,27 +71,3 @@ def splash_attention(
     ).astype(jnp.int32)
     scaled = q * q.shape[-1] ** -0.5
     return jax.vmap(one)(pad(scaled), pad(k), pad(v), pad(segments))[:, :length]
-
-
-@functools.lru_cache(maxsize=4)
-def packed_mask(num_prompt: int, group_size: int, length: int, size: int) -> np.ndarray:
-    """Which tokens of the sequence a token may see, were there no padding in the prompt.
-
-    Args:
-      num_prompt: P.
-      group_size: G; C is (length - P) / G.
-      length: S.
-      size: S, filled up; what is filled in sees what is filled in.
-
-    Returns:
-      ``[size, size]`` bool.
-
-    >>> packed_mask(1, 2, 3, 4).astype(int).tolist()
-    [[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1]]
-    """
-    place = np.arange(size)
-    num_tokens = (length - num_prompt) // group_size
-    owner = np.where(place < num_prompt, -1, (place - num_prompt) // num_tokens)
-    owner = np.where(place < length, owner, group_size)
-    shared = (owner == -1)[None, :] | (owner[:, None] == owner[None, :])
-    return (place[:, None] >= place[None, :]) & shared

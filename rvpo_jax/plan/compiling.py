@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,19 +18,25 @@ from jax.experimental import topologies
 
 from rvpo_jax.config import Config
 from rvpo_jax.method.frozen import join
+from rvpo_jax.models.flops import forward_flops
+from rvpo_jax.models.from_config import architecture_of
+from rvpo_jax.plan import dumps
+from rvpo_jax.plan.meshes import whole_state
 from rvpo_jax.plan.programs import bytes_by_kind, collectives
+from rvpo_jax.plan.traffic import traffic
 from rvpo_jax.plan.work import matmul_flops
-from rvpo_jax.run.memory import bytes_on_device, longest_batch
+from rvpo_jax.run.memory import bytes_on_device, cache_bytes, longest_batch
 from rvpo_jax.run.setup import Run, assemble, task_without_rows
 
 
-def compile_run(config: Config, topology: str, mesh: str) -> dict[str, Any]:
+def compile_run(config: Config, topology: str, mesh: str, dump: Path) -> dict[str, Any]:
     """Compiles a run for a slice.
 
     Args:
       config: the run.
       topology: such as ``v5e:4x4``.
       mesh: such as ``data=1,fsdp=16,tensor=1``.
+      dump: the folder that XLA writes its programs to, of ``dumps.flags``.
 
     Returns:
       Bytes of a chip, work and collectives, as JSON can hold them.
@@ -44,10 +51,7 @@ def compile_run(config: Config, topology: str, mesh: str) -> dict[str, Any]:
     parallel = dataclasses.replace(config.parallel, impl="mesh", mesh=mesh)
     config = dataclasses.replace(config, model=model, parallel=parallel)
     run = assemble(config, task_without_rows(config), description.devices)
-    state = run.state_shapes()
-    if run.policy.model.adapters is not None:
-        frozen = jax.eval_shape(run.policy.model.init, jax.random.key(0))
-        state = dataclasses.replace(state, frozen=run.policy.layout.shapes(frozen))
+    state = whole_state(run)
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), longest_batch(run))
     found: dict[str, Any] = {
         "parameters": bytes_on_device(state.params),
@@ -55,24 +59,19 @@ def compile_run(config: Config, topology: str, mesh: str) -> dict[str, Any]:
         "optimizer": bytes_on_device(state.opt_state),
         "gradients": bytes_on_device(state.params),
         "flops": matmul_flops(run.train_step.jaxpr(state, batch)),
+        "model_flops": _model_flops(run),
     }
-    found["step"] = _compiled(lambda: run.train_step.program(state, batch))
-    found["sampler"] = _sampler(run, state, found)
+    step = run.train_step
+    found["step"] = _compiled(lambda: step.program(state, batch), state, dump)
+    found["sampler"] = _sampler(run, state, found, dump)
     return found
 
 
-def _sampler(run: Run, state: Any, found: dict[str, Any]) -> dict[str, Any]:
+def _sampler(run: Run, state: Any, found: dict[str, Any], dump: Path) -> dict[str, Any]:
     """The sampler's program; the sizes of its copy of the parameters and of its cache."""
     rollout, layout = run.config.rollout, run.policy.layout
     params = layout.sampling_shapes(join(state.params, state.frozen))
-    cache = jax.eval_shape(
-        lambda: run.policy.model.empty_cache(
-            rollout.num_prompts // layout.num_shards,
-            rollout.group_size,
-            rollout.max_completion_tokens,
-        )
-    )
-    found["sampling_copy"], found["cache"] = bytes_on_device(params), bytes_on_device(cache)
+    found["sampling_copy"], found["cache"] = bytes_on_device(params), cache_bytes(run)
     num, width = rollout.num_prompts, run.task.prompt_tokens
     arrays = (
         jax.ShapeDtypeStruct((num, width), np.int32),
@@ -80,38 +79,56 @@ def _sampler(run: Run, state: Any, found: dict[str, Any]) -> dict[str, Any]:
         jax.ShapeDtypeStruct((num,), jax.random.key(0).dtype),
         jax.ShapeDtypeStruct((num, rollout.group_size), bool),
     )
+    # Full completions, one wave of slots after the other.
+    own = num // layout.num_shards * rollout.group_size
+    waves = -(-own // (run.policy.num_slots(rollout.group_size) or own))
+    found["rounds"] = waves * rollout.max_completion_tokens
     sample = run.policy.mapped_sampler(rollout.group_size)
-    return _compiled(lambda: sample.program(params, arrays), rollout.max_completion_tokens)
+    return _compiled(lambda: sample.program(params, arrays), params, dump, found["rounds"])
 
 
-def _compiled(compile_it: Any, rounds: int = 1) -> dict[str, Any]:
-    """Memory and collectives of a program; where it does not fit, what the compiler said."""
+def _model_flops(run: Run) -> float:
+    """Operations of a step that no layer is recomputed in: sampling 1, update 3 forward passes.
+
+    With adapters the update has 2: gradients of activations alone.
+    """
+    rollout, arch = run.config.rollout, architecture_of(run.config.model, 0)[0]
+    forward = sum(
+        forward_flops(
+            arch,
+            rollout.num_prompts,
+            rollout.group_size,
+            run.task.prompt_tokens,
+            rollout.max_completion_tokens,
+        )
+    )
+    return forward * (1 + (2 if run.config.model.lora_rank else 3))
+
+
+def _compiled(compile_it: Any, arguments: Any, dump: Path, rounds: int = 1) -> dict[str, Any]:
+    """What a program needs of a chip; of one that does not fit, what the compiler says of it."""
     start = time.monotonic()
     try:
-        program = compile_it()
+        memory = compile_it().memory_analysis()
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        over = re.search(r"temporaries \(([\d.]+)([GM])\) exceeds", str(error))
+        if "RESOURCE_EXHAUSTED" not in str(error) or over is None:
             raise
-        used = re.search(r"Used ([\d.]+)([GM]) of", str(error))
-        size = float(used[1]) * (2**30 if used[2] == "G" else 2**20) if used else None
-        return {"total": size, "error": str(error)[:4000], "seconds": time.monotonic() - start}
-    memory = program.memory_analysis()
-    results = memory.output_size_in_bytes - memory.alias_size_in_bytes
-    return {
-        "arguments": memory.argument_size_in_bytes,
-        "temporaries": memory.temp_size_in_bytes,
-        "total": memory.argument_size_in_bytes + memory.temp_size_in_bytes + results,
-        "collectives": _moved(program, rounds),
-        "seconds": time.monotonic() - start,
-    }
-
-
-def _moved(program: Any, rounds: int) -> dict[str, int] | None:
-    """Bytes by kind; None where libtpu compiles a program and then cannot write it down."""
-    try:
-        return bytes_by_kind(collectives(program.as_text(), rounds))
-    except jax.errors.JaxRuntimeError:
-        return None
+        temporaries = int(float(over[1]) * (2**30 if over[2] == "G" else 2**20))
+        total = bytes_on_device(arguments) + temporaries
+        found = {"temporaries": temporaries, "total": total, "error": str(error).splitlines()[0]}
+    else:
+        results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+        found = {
+            "temporaries": memory.temp_size_in_bytes,
+            "total": memory.argument_size_in_bytes + memory.temp_size_in_bytes + results,
+        }
+    text, buffers = dumps.take(dump)
+    found |= {"buffers": buffers, "seconds": time.monotonic() - start}
+    if text is not None:
+        found["collectives"] = bytes_by_kind(collectives(text, rounds))
+        found["traffic"] = traffic(text, rounds)
+    return found
 
 
 def main() -> None:
@@ -119,7 +136,8 @@ def main() -> None:
     request = json.load(sys.stdin)
     try:
         config = Config.from_dict(request["config"])
-        found = compile_run(config, request["topology"], request["mesh"])
+        dump = Path(request["dump"])
+        found = compile_run(config, request["topology"], request["mesh"], dump)
     except ValueError as error:
         found = {"refused": str(error)}
     print(json.dumps(found))

@@ -7,74 +7,104 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rvpo_jax.basics.files import write_text
 from rvpo_jax.basics.refusals import Failure, Refusal
 from rvpo_jax.config import Config
-from rvpo_jax.models.presets import PRESETS
-from rvpo_jax.plan.chips import Topology
+from rvpo_jax.plan import dumps
+from rvpo_jax.plan.chips import GIB, SLICES, Topology, parse_topology
+from rvpo_jax.plan.meshes import sensible_meshes, sizes_of, written
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MOST_COMPILED = 4  # meshes that are compiled for one slice where none is given
+Say = Callable[[str], None]
 
 
 def plan(
-    config: Config, topology: Topology, mesh: str | None, say: Callable[[str], None], cache: Path
+    config: Config, topology: Topology, mesh: str | None, say: Say, cache: Path
 ) -> list[dict[str, Any]]:
     """Compiles a run for a slice, on one mesh or on the sensible ones.
 
     Args:
       config: the run.
       topology: the slice.
-      mesh: such as ``fsdp=16``; None: up to four, until one fits.
+      mesh: such as ``fsdp=16``; None: up to four, fewest collectives first, until one fits whose
+        links take less time than its products. What is too large by shape alone is not compiled.
       say: takes lines about the progress.
       cache: folder where compiled plans are kept.
 
     Returns:
-      A record for each mesh that was compiled; the one that is recommended, the first that fits and
-      else the smallest, comes first.
+      A record for each mesh that was compiled. The one that is recommended comes first: of those
+      that fit the one with the least time, and else the smallest. None: all are too large by shape.
 
     Raises:
       ValueError: if the mesh and the run do not go together, or no mesh does.
       ModuleNotFoundError: if libtpu is not installed.
     """
-    _check(config)
-    tried = [mesh] if mesh else list(sensible_meshes(config, topology))[:MOST_COMPILED]
-    if not tried:
+    check(config)
+    plans: list[dict[str, Any]] = []
+    for one in [mesh] if mesh else _worth_compiling(config, topology, say):
+        say(f"compiling for {topology}, mesh {one}: some minutes")
+        found = compiled(config, topology, one, cache)
+        plans.append(summary(found, config, topology, one))
+        best = plans[-1]
+        if best["fits"] and best["links_s"] <= best["products_s"]:
+            break
+    return sorted(
+        plans, key=lambda one: (not one["fits"], one["step_s"] if one["fits"] else one["needed"])
+    )
+
+
+def smallest(config: Config, kind: str, say: Say, cache: Path) -> list[dict[str, Any]]:
+    """The smallest slice of a kind of chip that a run fits on, as ``plan`` finds it.
+
+    Args:
+      config: the run.
+      kind: of ``chips.CHIPS``.
+      say: takes lines about the progress.
+      cache: folder where compiled plans are kept.
+
+    Returns:
+      The plans of that slice; of the last that was compiled where none fits; none where none was.
+
+    Raises:
+      ModuleNotFoundError: if libtpu is not installed.
+    """
+    found: list[dict[str, Any]] = []
+    for size in SLICES[kind]:
+        topology = parse_topology(f"{kind}:{size}")
+        try:
+            plans = plan(config, topology, None, say, cache)
+        except Refusal as error:  # no mesh divides the prompts
+            say(f"{topology}: {str(error).splitlines()[0]}")
+            continue
+        found = plans or found
+        if plans and plans[0]["fits"]:
+            break
+    return found
+
+
+def _worth_compiling(config: Config, topology: Topology, say: Say) -> list[str]:
+    sizes = sizes_of(config)
+    shapes = list(sensible_meshes(config, topology, sizes.kv_heads))
+    if not shapes:
         raise Refusal(
             f"no mesh of {topology} divides rollout.num_prompts = {config.rollout.num_prompts} in "
             f"{config.loss.num_minibatches} minibatch(es).",
             "Give a smaller --topology, or more prompts.",
         )
-    plans: list[dict[str, Any]] = []
-    for one in tried:
-        say(f"compiling for {topology}, mesh {one}: some minutes")
-        found = compiled(config, topology, one, cache)
-        plans.append(summary(found, config, topology, one))
-        if plans[-1]["fits"]:
-            break
-    return sorted(plans, key=lambda found: (not found["fits"], found["needed"]))
-
-
-def sensible_meshes(config: Config, topology: Topology) -> Iterator[str]:
-    """Meshes that divide the batch and the heads, fewest collectives first.
-
-    Args:
-      config: the run.
-      topology: the slice.
-
-    Yields:
-      Meshes: fully split parameters without tensor shards, then with more and more of them.
-    """
-    num, preset = topology.num_chips, PRESETS.get(str(config.model.preset), {})
-    for tensor in (1, 2, 4):
-        shards = num // tensor
-        per_minibatch = config.rollout.num_prompts // config.loss.num_minibatches
-        if per_minibatch % shards == 0 and preset.get("num_kv_heads", 1) % tensor == 0:
-            yield f"data=1,fsdp={shards},tensor={tensor}"
+    least = {shape: sizes.least(shape) for shape in shapes}
+    fit = [shape for shape in shapes if least[shape] <= topology.chip.memory]
+    if not fit:
+        say(
+            f"{topology}: too small by shape: parameters, moments, gradients or cache take "
+            f"{min(least.values()) / GIB:.1f} of {topology.chip.memory / GIB:.2f} GiB a chip"
+        )
+    return [written(shape) for shape in fit[:MOST_COMPILED]]
 
 
 def compiled(config: Config, topology: Topology, mesh: str, cache: Path) -> dict[str, Any]:
@@ -103,15 +133,15 @@ def compiled(config: Config, topology: Topology, mesh: str, cache: Path) -> dict
         "TPU_SKIP_MDS_QUERY": "1",  # there is no machine to ask
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # its lock is for those who use a chip
     }
-    environment.pop("XLA_FLAGS", None)
-    child = subprocess.run(
-        [sys.executable, "-m", "rvpo_jax.plan.compiling"],
-        input=json.dumps(request),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory(prefix="rvpo-plan-") as dump:
+        child = subprocess.run(
+            [sys.executable, "-m", "rvpo_jax.plan.compiling"],
+            input=json.dumps(request | {"dump": dump}),
+            env=environment | {"XLA_FLAGS": dumps.flags(Path(dump))},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if child.returncode:
         said = child.stderr.strip().splitlines() or ["nothing was said"]
         raise Failure(f"compiling for {topology}, mesh {mesh} failed: {said[-1]}")
@@ -127,8 +157,9 @@ def compiled(config: Config, topology: Topology, mesh: str, cache: Path) -> dict
 def summary(found: dict[str, Any], config: Config, topology: Topology, mesh: str) -> dict[str, Any]:
     """What follows from a compiled plan: whether it fits, and the least time of a step.
 
-    The bounds are those of peaks that no program reaches: products at the chip's peak, links at
-    theirs (an all-reduce moves its bytes twice), while sampling every token reads all parameters.
+    The bounds are those of peaks that no program reaches. The update takes at least the longest of
+    its products, its traffic with the chip's memory and its collectives; sampling reads all
+    parameters and half of the cache for every token, and has collectives of its own.
 
     Args:
       found: of ``compiled``.
@@ -137,37 +168,54 @@ def summary(found: dict[str, Any], config: Config, topology: Topology, mesh: str
       mesh: as written.
 
     Returns:
-      The record with ``needed``, ``fits``, ``spare`` and the times in seconds.
+      The record with ``needed``, ``fits`` and the times in seconds.
     """
-    chip = topology.chip
+    chip, shards = topology.chip, _tensor(mesh)
     state = found["parameters"] + found["frozen"] + found["optimizer"]
     step, sampler = found["step"], found["sampler"]
-    totals = [step["total"], None if sampler["total"] is None else state + sampler["total"]]
-    needed = None if None in totals else max(totals)
-    moved = step.get("collectives") or {}
-    num_bytes = sum(size * (2 if kind == "all-reduce" else 1) for kind, size in moved.items())
+    needed = max(step["total"], state + sampler["total"])
+    fits = "error" not in step and "error" not in sampler and needed <= chip.memory
     products = found["flops"] / topology.num_chips / chip.flops
-    reads = config.rollout.max_completion_tokens * (found["sampling_copy"] + found["cache"] / 2)
-    sampling = reads / chip.bandwidth
-    update = max(products, num_bytes / chip.links)
+    memory, links = step.get("traffic", 0) / chip.bandwidth, _moved(step) / chip.links
+    reads = found["rounds"] * (found["sampling_copy"] + found["cache"] / shards / 2)
+    sampling = max(reads / chip.bandwidth, _moved(sampler) / chip.links)
+    least = max(products, memory, links) + sampling
     return found | {
         "topology": str(topology),
         "mesh": mesh,
         "memory": chip.memory,
-        "needed": needed if needed is not None else float("inf"),
-        "fits": needed is not None
-        and "error" not in step
-        and "error" not in sampler
-        and needed <= chip.memory,
+        "needed": needed,
+        "fits": fits,
         "products_s": products,
-        "links_s": num_bytes / chip.links,
+        "memory_s": memory,
+        "links_s": links,
         "sampling_s": sampling,
-        "step_s": update + sampling,
-        "peak_share_bound": products / (update + sampling),
+        "step_s": least,
+        "mfu_bound": found["model_flops"] / topology.num_chips / chip.flops / least,
     }
 
 
-def _check(config: Config) -> None:
+def _tensor(mesh: str) -> int:
+    sizes = dict(part.split("=") for part in mesh.replace(" ", "").split(","))
+    return int(sizes.get("tensor", 1))
+
+
+def _moved(program: dict[str, Any]) -> float:
+    """Bytes through the links of a chip: an all-reduce moves those of its result twice."""
+    moved = program.get("collectives") or {}
+    return float(sum(size * (2 if kind == "all-reduce" else 1) for kind, size in moved.items()))
+
+
+def check(config: Config) -> None:
+    """Refuses what cannot be planned.
+
+    Args:
+      config: the run.
+
+    Raises:
+      Refusal: if the model is a function.
+      ModuleNotFoundError: if libtpu is not installed.
+    """
     if importlib.util.find_spec("libtpu") is None:
         raise ModuleNotFoundError(
             "rvpo plan needs the TPU compiler.\n  pip install 'rvpo-jax[plan]'"

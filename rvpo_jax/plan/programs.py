@@ -6,7 +6,8 @@ import math
 import re
 
 KINDS = "all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute"
-_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f64": 8, "s64": 8}
+_WIDTHS = {1: "pred s8 u8", 2: "bf16 f16 s16 u16", 8: "f64 s64 u64"}
+NUM_BYTES = {dtype: width for width, listed in _WIDTHS.items() for dtype in listed.split()}
 _HEAD = re.compile(r"^(ENTRY )?%?(\S+) \(.*\{\s*$")
 _COLLECTIVE = re.compile(rf"\s*(?:ROOT )?%?(\S+) = (.+?) ({KINDS})(-start)?\(")
 _SHAPE = re.compile(r"([a-z]+[0-9]*)\[([0-9,]*)\]")
@@ -25,7 +26,7 @@ class Collective:
     @property
     def num_bytes(self) -> int:
         """Of the result, over all times."""
-        return self.times * math.prod(self.shape) * _BYTES.get(self.dtype, 4)
+        return self.times * math.prod(self.shape) * NUM_BYTES.get(self.dtype, 4)
 
 
 def collectives(text: str, open_ended: int = 1) -> list[Collective]:
@@ -41,8 +42,8 @@ def collectives(text: str, open_ended: int = 1) -> list[Collective]:
     Returns:
       A record for each array in the result of each collective.
     """
-    bodies, entry = _computations(text)
-    times = _times(bodies, entry, open_ended)
+    bodies, entry = computations(text)
+    times = times_run(bodies, entry, open_ended)
     found, seen = [], set()
     for name, lines in bodies.items():
         for line in lines:
@@ -83,8 +84,15 @@ def bytes_by_kind(found: list[Collective]) -> dict[str, int]:
     return dict(total)
 
 
-def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """The lines of each computation, and the name of the first to run."""
+def computations(text: str) -> tuple[dict[str, list[str]], str]:
+    """A program taken apart.
+
+    Args:
+      text: ``compiled.as_text()``.
+
+    Returns:
+      The lines of each computation, and the name of the first to run.
+    """
     bodies: dict[str, list[str]] = {}
     entry, current = "", ""
     for line in text.splitlines():
@@ -98,8 +106,17 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
     return bodies, entry
 
 
-def _times(bodies: dict[str, list[str]], entry: str, open_ended: int) -> dict[str, int]:
-    """How often each computation runs; of several callers, the one that calls most."""
+def times_run(bodies: dict[str, list[str]], entry: str, open_ended: int) -> dict[str, int]:
+    """How often each computation runs; of several callers, the one that calls most.
+
+    Args:
+      bodies: the lines of each computation.
+      entry: the first to run.
+      open_ended: rounds to count for a loop whose end is not written in the program.
+
+    Returns:
+      Times by name.
+    """
     times: dict[str, int] = {}
     waiting = [(entry, 1)]
     while waiting:

@@ -9,7 +9,7 @@ from rvpo_jax.plan.chips import GIB
 
 LEVERS = (
     "What helps: a larger slice, more fsdp or tensor, a smaller loss.microbatch_size, model.remat, "
-    "optim.moment_dtype bfloat16, rollout.num_slots, model.lora_rank."
+    "optim.moment_dtype bfloat16, model.lora_rank; for the sampler rollout.num_slots."
 )
 
 
@@ -24,14 +24,14 @@ def show(plan: dict[str, Any], console: Console) -> None:
     table.add_column("what")
     table.add_column("GiB", justify="right")
     for name, size in sizes(plan).items():
-        table.add_row(name, "does not fit" if size is None else f"{size / GIB:.2f}")
+        table.add_row(name, f"{size / GIB:.2f}")
     console.print(table)
     for line in sentences(plan):
         console.print(line, markup=False, highlight=False)
 
 
-def sizes(plan: dict[str, Any]) -> dict[str, float | None]:
-    """Bytes of a chip by kind; None where the compiler gave up.
+def sizes(plan: dict[str, Any]) -> dict[str, float]:
+    """Bytes of a chip by kind.
 
     Args:
       plan: of ``planning.summary``.
@@ -39,15 +39,14 @@ def sizes(plan: dict[str, Any]) -> dict[str, float | None]:
     Returns:
       By name. The temporaries of the step hold its gradients, those of the sampler its cache.
     """
-    step, sampler = plan["step"], plan["sampler"]
     return {
         "parameters": plan["parameters"],
         "frozen parameters": plan["frozen"],
         "optimizer": plan["optimizer"],
-        "step: temporaries": step.get("temporaries"),
+        "step: temporaries": plan["step"]["temporaries"],
         "  of these, gradients": plan["gradients"],
         "sampler: copy of the parameters": plan["sampling_copy"],
-        "sampler: temporaries": sampler.get("temporaries"),
+        "sampler: temporaries": plan["sampler"]["temporaries"],
         "  of these, cache of completions": plan["cache"],
     }
 
@@ -61,28 +60,31 @@ def sentences(plan: dict[str, Any]) -> list[str]:
     Returns:
       Lines of text.
     """
-    lines = []
+    needed, memory = plan["needed"] / GIB, plan["memory"] / GIB
     if plan["fits"]:
-        spare = (plan["memory"] - plan["needed"]) / GIB
-        lines.append(f"fits: {plan['needed'] / GIB:.2f} GiB needed, {spare:.2f} GiB to spare")
+        lines = [f"fits: {needed:.2f} GiB needed of {memory:.2f}, {memory - needed:.2f} to spare"]
     else:
-        for name in ("step", "sampler"):
-            if "error" in plan[name]:
-                lines.append(f"the {name} does not fit: {plan[name]['error']}")
-        over = (plan["needed"] - plan["memory"]) / GIB
-        lines.append(
-            "does not fit" + ("" if over == float("inf") else f": {over:.2f} GiB too much")
-        )
+        lines = [f"does not fit: {needed:.2f} GiB needed of {memory:.2f}"]
+        lines += [line for name in ("step", "sampler") for line in _largest(plan, name)]
         lines.append(LEVERS)
-    moved = plan["step"].get("collectives") or {}
-    listed = ", ".join(f"{kind} {size / GIB:.2f} GiB" for kind, size in sorted(moved.items()))
-    lines.append(f"collectives of a step, per chip: {listed or 'not known'}")
+    for name in ("step", "sampler"):
+        moved = plan[name].get("collectives") or {}
+        listed = ", ".join(f"{kind} {size / GIB:.2f} GiB" for kind, size in sorted(moved.items()))
+        lines.append(f"collectives of the {name}, per chip: {listed or 'none'}")
     lines.append(
-        f"at least {plan['step_s']:.1f} s a step: products {plan['products_s']:.1f} s "
-        f"({plan['flops']:.3g} operations on all chips) or links {plan['links_s']:.1f} s, "
-        f"sampling {plan['sampling_s']:.1f} s; of the peak at most {plan['peak_share_bound']:.0%}, "
-        "recomputed layers counted as work"
+        f"at least {plan['step_s']:.1f} s a step: of the update the longest of products "
+        f"{plan['products_s']:.1f} s ({plan['flops']:.3g} operations on all chips, recomputed ones "
+        f"among them), memory {plan['memory_s']:.1f} s, links {plan['links_s']:.1f} s; "
+        f"sampling full completions {plan['sampling_s']:.1f} s"
     )
     seconds = plan["step"]["seconds"] + plan["sampler"]["seconds"]
-    lines.append(f"compiled in {seconds:.0f} s")
+    lines.append(f"MFU at most {plan['mfu_bound']:.0%}; compiled in {seconds:.0f} s")
     return lines
+
+
+def _largest(plan: dict[str, Any], name: str) -> list[str]:
+    buffers = plan[name]["buffers"]
+    if not buffers:
+        return []
+    listed = [f"  {row['bytes'] / GIB:.2f} GiB: {row['shapes']}" for row in buffers]
+    return [f"the largest buffers of the {name}, each with the arrays that share it:", *listed]

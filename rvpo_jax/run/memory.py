@@ -58,7 +58,6 @@ def memory_line(run: Run, state: TrainState) -> str:
 
 def _parts(run: Run, state: TrainState) -> dict[str, int]:
     """Bytes by what needs them, on one device."""
-    rollout, shards = run.config.rollout, run.policy.layout.num_shards
     parts = {
         "parameters": bytes_on_device(state.params),
         "optimizer": bytes_on_device(state.opt_state),
@@ -67,6 +66,21 @@ def _parts(run: Run, state: TrainState) -> dict[str, int]:
         parts = {"frozen parameters": frozen, "adapters": parts.pop("parameters"), **parts}
     if needs_reference(run.config.loss):
         parts["reference policy"] = bytes_on_device(state.params)
+    parts["cache"] = cache_bytes(run)
+    parts["step"] = _temporaries(run, state)
+    return parts
+
+
+def cache_bytes(run: Run) -> int:
+    """Bytes of the completions' keys and values on one device, while they are sampled.
+
+    Args:
+      run: the run.
+
+    Returns:
+      The bytes.
+    """
+    rollout, shards = run.config.rollout, run.policy.layout.num_shards
     cache = jax.eval_shape(
         lambda: run.policy.model.empty_cache(
             rollout.num_prompts // shards, rollout.group_size, rollout.max_completion_tokens
@@ -75,9 +89,7 @@ def _parts(run: Run, state: TrainState) -> dict[str, int]:
     slots = run.policy.num_slots(rollout.group_size)
     completions = rollout.num_prompts // shards * rollout.group_size
     share = 1.0 if slots is None else min(slots, completions) / completions
-    parts["cache"] = int(bytes_on_device(cache) * share)
-    parts["step"] = _temporaries(run, state)
-    return parts
+    return int(bytes_on_device(cache) * share)
 
 
 def _temporaries(run: Run, state: TrainState) -> int:

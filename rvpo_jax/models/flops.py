@@ -9,7 +9,14 @@ from rvpo_jax.models.presets import Architecture
 
 
 def matmul_params(arch: Architecture) -> tuple[int, int]:
-    """Parameters that a token is multiplied by: in the layers, and in the output head."""
+    """Parameters that a token is multiplied by.
+
+    Args:
+      arch: the decoder.
+
+    Returns:
+      Those in the layers, and those in the output head.
+    """
     heads = arch.num_heads * arch.head_dim
     attention = 2 * arch.width * heads + 2 * arch.width * arch.num_kv_heads * arch.head_dim
     layers = arch.num_layers * (attention + 3 * arch.width * arch.mlp_width)
