@@ -129,8 +129,8 @@ def sensible_meshes(
     """
     per_minibatch = config.rollout.num_prompts // config.loss.num_minibatches
     for tensor in TENSOR:
-        shards = topology.num_chips // tensor
-        if per_minibatch % shards or (kv_heads or 1) % tensor or topology.num_chips % tensor:
+        shards, rest = divmod(topology.num_chips, tensor)
+        if rest or per_minibatch % shards or (kv_heads or 1) % tensor:
             continue
         for fsdp in sorted({1, shards}):
             yield shards // fsdp, fsdp, tensor
