@@ -49,6 +49,11 @@ ENTRY %main (a: f32[4]) -> f32[4] {
 """
 
 
+def test_an_open_loop_in_an_open_loop_counts_once_a_round():
+    program = PROGRAM.replace("direction=LT", "direction=EQ")
+    assert bytes_by_kind(collectives(program, open_ended=5))["all-reduce"] == 5 * 4 * 4
+
+
 def test_collectives_count_as_often_as_their_loops_run():
     # The outer loop's end is not a number in the program: it is told to run five times.
     found = collectives(PROGRAM, open_ended=5)
@@ -176,7 +181,7 @@ def planned(**changes):
         "parameters": 1 * GIB, "frozen": 0, "optimizer": 2 * GIB, "gradients": 1 * GIB,
         "flops": 4 * 197e12 * 10,  # ten seconds of four chips
         "model_flops": 4 * 197e12 * 6,
-        "sampling_copy": 819e6, "cache": 0, "rounds": 1000,
+        "sampling_copy": 519e6, "cache": 400e6, "rounds": 1000, "prompt_tokens": 96,
         "step": {
             "total": 9 * GIB, "temporaries": 6 * GIB, "seconds": 1, "traffic": 2 * 819e9,
             "collectives": {"all-reduce": 100e9},
@@ -187,13 +192,15 @@ def planned(**changes):
 
 
 def test_bounds_by_hand():
-    config, slice_ = Config(), parse_topology("v5e:2x2")
+    rollout = RolloutConfig(num_prompts=8, group_size=8, max_completion_tokens=48)
+    config, slice_ = Config(rollout=rollout), parse_topology("v5e:2x2")
     plan = summary(planned(), config, slice_, "fsdp=4")
     assert plan["needed"] == 14 * GIB  # while sampling, beside the state of 3 GiB
     assert plan["fits"]
     assert plan["links_s"] == pytest.approx(1.0)  # twice 100 GB at 200 GB/s
     assert plan["memory_s"] == pytest.approx(2.0)
-    assert plan["sampling_s"] == pytest.approx(1.0)  # 1000 times 819 MB at 819 GB/s
+    # 1000 times 519 MB; of 400 MB a half, and a quarter for prompts, twice as long, shared by 8.
+    assert plan["sampling_s"] == pytest.approx(1.0)
     assert plan["step_s"] == pytest.approx(11.0)  # ten of products, and sampling
     assert plan["mfu_bound"] == pytest.approx(6 / 11)
 

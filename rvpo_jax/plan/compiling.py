@@ -60,6 +60,7 @@ def compile_run(config: Config, topology: str, mesh: str, dump: Path) -> dict[st
         "gradients": bytes_on_device(state.params),
         "flops": matmul_flops(run.train_step.jaxpr(state, batch)),
         "model_flops": _model_flops(run),
+        "prompt_tokens": run.task.prompt_tokens,
     }
     step = run.train_step
     found["step"] = _compiled(lambda: step.program(state, batch), state, dump)

@@ -159,7 +159,7 @@ def summary(found: dict[str, Any], config: Config, topology: Topology, mesh: str
 
     The bounds are those of peaks that no program reaches. The update takes at least the longest of
     its products, its traffic with the chip's memory and its collectives; sampling reads all
-    parameters and half of the cache for every token, and has collectives of its own.
+    parameters, the cache and that of the prompts for every token, and has its own collectives.
 
     Args:
       found: of ``compiled``.
@@ -177,7 +177,12 @@ def summary(found: dict[str, Any], config: Config, topology: Topology, mesh: str
     fits = "error" not in step and "error" not in sampler and needed <= chip.memory
     products = found["flops"] / topology.num_chips / chip.flops
     memory, links = step.get("traffic", 0) / chip.bandwidth, _moved(step) / chip.links
-    reads = found["rounds"] * (found["sampling_copy"] + found["cache"] / shards / 2)
+    rollout = config.rollout
+    # Half of the completions' keys and values on average, and those of their prompts, which slots
+    # copy and groups share.
+    prompts = found["prompt_tokens"] / rollout.max_completion_tokens
+    share = 0.5 + prompts / (1 if rollout.num_slots else rollout.group_size)
+    reads = found["rounds"] * (found["sampling_copy"] + share * found["cache"] / shards)
     sampling = max(reads / chip.bandwidth, _moved(sampler) / chip.links)
     least = max(products, memory, links) + sampling
     return found | {

@@ -112,43 +112,40 @@ def times_run(bodies: dict[str, list[str]], entry: str, open_ended: int) -> dict
     Args:
       bodies: the lines of each computation.
       entry: the first to run.
-      open_ended: rounds to count for a loop whose end is not written in the program.
+      open_ended: rounds to count for a loop whose end is not written in the program. Such a loop
+        inside of another counts once in each of its rounds.
 
     Returns:
       Times by name.
     """
     times: dict[str, int] = {}
-    waiting = [(entry, 1)]
+    waiting = [(entry, 1, False)]
     while waiting:
-        name, count = waiting.pop()
+        name, count, inside = waiting.pop()
         if times.get(name, 0) >= count:
             continue
         times[name] = count
         for line in bodies.get(name, []):
             called = [found.lstrip("%") for found in _CALLED.findall(line)]
-            condition = re.search(r"condition=%?([^,\s]+)", line)
-            rounds = 1
-            if " while(" in line and condition is not None:
-                body = re.search(r"body=%?([^,\s]+)", line)
-                rounds = _rounds(
-                    line,
-                    bodies.get(condition[1], []),
-                    bodies.get(body[1], []) if body else [],
-                    open_ended,
-                )
-            waiting += [(other, count * rounds) for other in called]
+            rounds, is_open = _rounds(line, bodies) if " while(" in line else (1, False)
+            if is_open and not inside:
+                rounds = open_ended
+            waiting += [(other, count * rounds, inside or is_open) for other in called]
     return times
 
 
-def _rounds(loop: str, condition: list[str], body: list[str], open_ended: int) -> int:
+def _rounds(loop: str, bodies: dict[str, list[str]]) -> tuple[int, bool]:
+    """Rounds of a loop; 1 and True where its end is not written in the program."""
     known = re.search(r'known_trip_count":\{"n":"(\d+)"', loop)
     if known is not None:
-        return int(known[1])
+        return int(known[1]), False
+    named = [re.search(rf"{part}=%?([^,\s]+)", loop) for part in ("condition", "body")]
+    condition, body = (bodies.get(found[1], []) if found else [] for found in named)
     text = "\n".join(condition)
     constants = re.findall(r" = [su]32\[\]\S* constant\((\d+)\)", text)
     if "direction=LT" not in text or len(constants) != 1:
-        return open_ended
-    return -(-int(constants[0]) // _stride(condition, body))
+        return 1, True
+    return -(-int(constants[0]) // _stride(condition, body)), False
 
 
 def _stride(condition: list[str], body: list[str]) -> int:
