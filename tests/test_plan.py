@@ -129,6 +129,13 @@ def test_a_mesh_without_a_slice_is_refused(capsys):
     )
 
 
+def test_functions_do_not_reach_the_compiler_and_that_is_said(tmp_path):
+    pytest.importorskip("libtpu", reason="the TPU compiler: make plan")
+    config = Config(loss=LossConfig(objective=lambda **sums: 0.0))
+    with pytest.raises(ValueError, match=r"functions cannot go to, got one for loss.objective\."):
+        planning.plan(config, parse_topology("v5e:2x2"), None, print, tmp_path)
+
+
 def test_every_slice_is_one():
     for kind, sizes in SLICES.items():
         for size in sizes:

@@ -1,5 +1,6 @@
 """Plans: which meshes to try, each compiled in a process of its own and kept, and what follows."""
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -218,16 +219,27 @@ def check(config: Config) -> None:
       config: the run.
 
     Raises:
-      Refusal: if the model is a function.
+      Refusal: if a part of it is a function.
       ModuleNotFoundError: if libtpu is not installed.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise ModuleNotFoundError(
             "rvpo plan needs the TPU compiler.\n  pip install 'rvpo-jax[plan]'"
         )
-    if config.model.path is None and callable(config.model.preset):
+    functions = [
+        f"{section.name}.{field.name}"
+        for section in dataclasses.fields(config)
+        if dataclasses.is_dataclass(part := getattr(config, section.name))
+        for field in dataclasses.fields(part)
+        for value in (getattr(part, field.name),)
+        if any(callable(one) for one in (value if isinstance(value, tuple) else (value,)))
+    ]
+    if functions:
         raise Refusal(
-            "rvpo plan takes a model by name, got a function.", "Give --model.preset or a folder."
+            f"rvpo plan compiles in a process of its own, which functions cannot go to, got one "
+            f"for {', '.join(functions)}.",
+            "Leave it out for the plan: a rule, a loss or a reward hardly changes it; a model "
+            "needs a preset or a folder.",
         )
 
 
