@@ -1,6 +1,7 @@
 """``rvpo plan``: what is read from programs and counted, what is refused, one real plan."""
 
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -294,6 +295,19 @@ def test_the_smallest_slice_is_the_first_that_fits(tmp_path, monkeypatch):
     assert [one["topology"] for one in found] == ["v5e:4x4"] and found[0]["fits"]
     assert list(dict.fromkeys(slice_ for slice_, _ in tried)) == ["v5e:2x2", "v5e:2x4", "v5e:4x4"]
     assert any(line.startswith("v5e:1x1: too small by shape") for line in said)
+
+
+def test_the_readme_has_the_tables_of_the_kept_rows(monkeypatch):
+    launch = Path(__file__).parents[1] / "experiments" / "launch"
+    monkeypatch.syspath_prepend(str(launch))
+    import plan_table
+
+    text = (launch / "README.md").read_text()
+    assert plan_table.with_tables(text) == text
+    kept = [row for row in plan_table.rows() if plan_table.read(row)]
+    assert kept, "no row is kept"
+    for row in kept:
+        plan_table.config_of(*row[:2])
 
 
 def test_a_real_plan_is_kept_and_what_cannot_be_is_refused(tmp_path, capsys):

@@ -56,7 +56,7 @@ MODELS = {
     "14B": ("qwen2.5-14b", 0),
     "14B LoRA": ("qwen2.5-14b", LORA_RANK),
 }
-KINDS = ("v5p", "v6e", "v5e")
+KINDS = ("v5p", "v5e", "v6e")
 GROWTH = ("v5p:2x2x4", "v5p:2x4x4", "v5p:4x4x4", "v5p:4x4x8", "v5p:4x8x8", "v5p:8x8x8")
 COMPARED = ("needed", "flops", "sampling_copy")
 
@@ -191,16 +191,19 @@ def growth() -> list[str]:
     return lines
 
 
-def write_readme() -> None:
-    """Puts the tables of all kept rows between their marks."""
-    file = HERE / "README.md"
+def with_tables(text: str) -> str:
+    """The README with the tables of all kept rows between their marks."""
     parts = {name: table(name) for name in SHAPES} | {"growth": growth()}
-    text = file.read_text()
     for name, lines in parts.items():
         start, end = f"<!-- plans: {name} -->\n", "<!-- end -->"
         before, _, rest = text.partition(start)
         text = before + start + "\n".join(lines) + "\n" + end + rest.partition(end)[2]
-    write_text(file, text)
+    return text
+
+
+def write_readme() -> None:
+    """Puts the tables into README.md."""
+    write_text(HERE / "README.md", with_tables((HERE / "README.md").read_text()))
 
 
 def main() -> int:
