@@ -18,6 +18,7 @@ from rvpo_jax.plan.programs import Collective, bytes_by_kind, collectives
 from rvpo_jax.plan.report import sentences
 from rvpo_jax.plan.traffic import traffic
 from rvpo_jax.plan.work import matmul_flops
+from tests.test_pretrained import write_tokenizer
 
 # A loop of three rounds inside one of five, and a collective outside of both.
 PROGRAM = """HloModule jit_f
@@ -327,3 +328,30 @@ def test_a_real_plan_is_kept_and_what_cannot_be_is_refused(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == [plan]
     assert main([*command, "--mesh", "tensor=4"]) == 2
     assert "2 key/value heads of tiny" in capsys.readouterr().err
+
+
+def test_an_output_head_of_its_own_is_gathered_once_and_not_for_each_chunk(tmp_path, capsys):
+    # Found by a plan of 7B: the table was gathered, and its gradient summed, for each of 38 chunks.
+    pytest.importorskip("libtpu", reason="the TPU compiler: make plan")
+    vocabulary, width = 152_064, 256
+    described = {
+        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu",
+        "vocab_size": vocabulary, "hidden_size": width, "intermediate_size": 512,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-6, "rope_theta": 1e6, "tie_word_embeddings": False,
+        "use_sliding_window": False, "max_position_embeddings": 4096,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    write_tokenizer(tmp_path)
+    command = (
+        f"plan --topology v5e:2x2 --mesh fsdp=4 --json --model.path {tmp_path} "
+        "--model.dtype bfloat16 --model.remat --rollout.num-prompts 16 "
+        "--rollout.group-size 4 --rollout.max-prompt-tokens 128 --loss.microbatch-size 4 "
+        f"--rollout.max-completion-tokens 512 --cache {tmp_path / 'plans'}"
+    ).split()
+    assert main(command) == 0
+    (plan,) = json.loads(capsys.readouterr().out)
+    moved = plan["step"]["collectives"]
+    # Embedding and head, once each in the type of the products; sums in float32, once each.
+    assert moved["all-gather"] < 2.5 * 2 * vocabulary * width
+    assert moved["all-reduce"] < 2.5 * 4 * vocabulary * width

@@ -54,8 +54,12 @@ def transformer_model(
         if placement is not None:
             embedding = placement.table(params["embed"]["embedding"])
             params = params | {"embed": {"embedding": embedding}}
-        tied = arch.tie_embeddings
-        table = params["embed"]["embedding"] if tied else params["lm_head"]["kernel"].T
+        if arch.tie_embeddings:
+            table = params["embed"]["embedding"]
+        else:
+            table = params["lm_head"]["kernel"].T
+            # Whole before the loop over chunks, or each of them would gather it.
+            table = table if placement is None else placement.table(table)
         unembed = functools.partial(vocabulary_logprobs, table=table, temperature=temperature)
         inputs = (batch.prompts, batch.prompt_mask, batch.completions)
         if capacity is None:
