@@ -1,10 +1,14 @@
 """Logprobs in chunks of the vocabulary's work: equal to those at once, and small."""
 
+import re
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rvpo_jax.method import vocabulary
 from rvpo_jax.method.losses import token_logprobs
 from rvpo_jax.method.vocabulary import vocabulary_logprobs
 
@@ -88,3 +92,15 @@ def test_memory_does_not_grow_with_the_number_of_tokens():
     short, long = temporaries(1024), temporaries(4096)
     assert long - short < 2**22, "four times the tokens, the same temporaries"
     assert long < 4096 * vocab * 4 / 1.5
+
+
+@pytest.mark.parametrize(("num_shards", "rounds"), [(1, 8), (4, 2)])
+def test_each_shard_of_a_mesh_has_a_chunk_of_the_size_that_one_device_has(
+    monkeypatch, num_shards, rounds
+):
+    # 8 x 16 tokens, 32 ids: 512 logits are two tokens of each row on one device, eight on four.
+    monkeypatch.setattr(vocabulary, "CHUNK_LOGITS", 512)
+    arguments = (jnp.zeros((8, 16, 4)), jnp.zeros((32, 4)), jnp.zeros((8, 16), jnp.int32))
+    made = jax.make_jaxpr(partial(vocabulary_logprobs, num_shards=num_shards))(*arguments)
+    found = re.findall(r"scan\[.*?length=(\d+)", str(made), re.DOTALL)
+    assert found == [str(rounds)]

@@ -20,6 +20,7 @@ def vocabulary_logprobs(
     tokens: jax.Array,
     *,
     temperature: float = 1.0,
+    num_shards: int = 1,
     chunk: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """``token_logprobs`` of ``hidden @ table.T / temperature``, in chunks of tokens.
@@ -34,7 +35,8 @@ def vocabulary_logprobs(
       table: ``[V, D]``, the unembedding.
       tokens: ``[..., T]`` int32.
       temperature: logits are divided by it.
-      chunk: tokens of ``T`` at once; None: as many as give ``CHUNK_LOGITS`` logits.
+      num_shards: devices that the leading axes are split over, on a mesh.
+      chunk: tokens of ``T`` at once; None: as many as give each shard ``CHUNK_LOGITS`` logits.
 
     Returns:
       Logprobs and entropies, ``[..., T]`` float32, in nats.
@@ -47,7 +49,8 @@ def vocabulary_logprobs(
     """
     length = tokens.shape[-1]
     if chunk is None:
-        chunk = max(1, CHUNK_LOGITS * length // max(tokens.size * table.shape[0], 1))
+        most = CHUNK_LOGITS * num_shards  # each chunk reads and writes the table's gradient
+        chunk = max(1, most * length // max(tokens.size * table.shape[0], 1))
     if chunk >= length:
         return token_logprobs(_logits(hidden, table.astype(hidden.dtype), temperature), tokens)
     return _chunked(hidden, table, tokens, temperature, chunk)

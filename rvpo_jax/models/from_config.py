@@ -60,7 +60,12 @@ def transformer_model(
             table = params["lm_head"]["kernel"].T
             # Whole before the loop over chunks, or each of them would gather it.
             table = table if placement is None else placement.table(table)
-        unembed = functools.partial(vocabulary_logprobs, table=table, temperature=temperature)
+        unembed = functools.partial(
+            vocabulary_logprobs,
+            table=table,
+            temperature=temperature,
+            num_shards=1 if placement is None else placement.num_shards,
+        )
         inputs = (batch.prompts, batch.prompt_mask, batch.completions)
         if capacity is None:
             return unembed(apply("states")(params, *inputs), tokens=batch.completions)

@@ -20,12 +20,14 @@ class Placement(NamedTuple):
       shapes: a tree of parameters' shapes to the same with their shardings.
       by_shard: a function of queries, keys, values ``[B, S, heads, h]`` and a mask ``[B, P]`` to
         one that each device runs on its prompts and heads: the compiler cannot split a kernel.
+      num_shards: parts that the prompts are split into.
     """
 
     activations: Callable[[jax.Array], jax.Array]
     table: Callable[[jax.Array], jax.Array]
     shapes: Callable[[Any], Any]
     by_shard: Callable[[Callable[..., jax.Array]], Callable[..., jax.Array]]
+    num_shards: int
 
 
 class Model(NamedTuple):

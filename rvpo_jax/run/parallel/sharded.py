@@ -155,7 +155,7 @@ class Sharded:
 
             return split
 
-        return Placement(by_prompt, by_vocabulary, self.shapes, by_shard)
+        return Placement(by_prompt, by_vocabulary, self.shapes, by_shard, self.num_shards)
 
     def constrain_params(self, params: Any) -> Any:
         """Parameters, split as the table says."""
