@@ -136,6 +136,8 @@ def test_functions_do_not_reach_the_compiler_and_that_is_said(tmp_path):
     config = Config(loss=LossConfig(objective=lambda **sums: 0.0))
     with pytest.raises(ValueError, match=r"functions cannot go to, got one for loss.objective\."):
         planning.plan(config, parse_topology("v5e:2x2"), None, print, tmp_path)
+    with pytest.raises(ValueError, match="functions cannot go to"):  # not "nothing is large enough"
+        smallest(config, "v5e", print, tmp_path)
 
 
 def test_every_slice_is_one():

@@ -66,7 +66,7 @@ def run_plan(command: Plan) -> int:
         for one in reversed(plans):  # the one to take is the last that is read
             show(one, Console())
         if not plans:
-            print(f"{name}: nothing is large enough. {LEVERS}")
+            print(f"{name}: too small by shape, nothing was compiled. {LEVERS}")
     return 0 if _fits(found) else 1
 
 

@@ -46,7 +46,5 @@ class PackedMask(masks.Mask):
     def _owner(self, place: np.ndarray) -> np.ndarray:
         """The completion that a token is of; -1: the prompt."""
         num_tokens = (self.length - self.num_prompt) // self.group_size
-        owner = np.where(
-            place < self.num_prompt, -1, (place - self.num_prompt) // max(num_tokens, 1)
-        )
+        owner = np.where(place < self.num_prompt, -1, (place - self.num_prompt) // num_tokens)
         return np.where(place < self.length, owner, self.group_size)

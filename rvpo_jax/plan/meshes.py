@@ -9,6 +9,7 @@ from rvpo_jax.config import Config
 from rvpo_jax.method.frozen import join
 from rvpo_jax.plan.chips import Topology
 from rvpo_jax.run.memory import bytes_on_device
+from rvpo_jax.run.parallel.table import AXES
 from rvpo_jax.run.setup import Run, assemble, task_without_rows
 from rvpo_jax.types import TrainState
 
@@ -148,6 +149,4 @@ def written(shape: tuple[int, int, int]) -> str:
     >>> written((1, 16, 1))
     'data=1,fsdp=16,tensor=1'
     """
-    return ",".join(
-        f"{axis}={size}" for axis, size in zip(("data", "fsdp", "tensor"), shape, strict=True)
-    )
+    return ",".join(f"{axis}={size}" for axis, size in zip(AXES, shape, strict=True))

@@ -18,7 +18,8 @@ from rvpo_jax.basics.refusals import Failure, Refusal
 from rvpo_jax.config import Config
 from rvpo_jax.plan import dumps
 from rvpo_jax.plan.chips import GIB, SLICES, Topology, parse_topology
-from rvpo_jax.plan.meshes import sensible_meshes, sizes_of, written
+from rvpo_jax.plan.meshes import Sizes, sensible_meshes, sizes_of, written
+from rvpo_jax.run.parallel.choose import mesh_shape
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MOST_COMPILED = 4  # meshes that are compiled for one slice where none is given
@@ -47,8 +48,20 @@ def plan(
       ModuleNotFoundError: if libtpu is not installed.
     """
     check(config)
+    if mesh:
+        return _compile_all([mesh], config, topology, say, cache)
+    meshes = _worth_compiling(config, topology, sizes_of(config), say)
+    if meshes is None:
+        raise Refusal(_undivided(config, topology), "Give a smaller --topology, or more prompts.")
+    return _compile_all(meshes, config, topology, say, cache)
+
+
+def _compile_all(
+    meshes: list[str], config: Config, topology: Topology, say: Say, cache: Path
+) -> list[dict[str, Any]]:
+    """Plans of meshes, until one is as good as its products; the best first."""
     plans: list[dict[str, Any]] = []
-    for one in [mesh] if mesh else _worth_compiling(config, topology, say):
+    for one in meshes:
         say(f"compiling for {topology}, mesh {one}: some minutes")
         found = compiled(config, topology, one, cache)
         plans.append(summary(found, config, topology, one))
@@ -73,31 +86,32 @@ def smallest(config: Config, kind: str, say: Say, cache: Path) -> list[dict[str,
       The plans of that slice; of the last that was compiled where none fits; none where none was.
 
     Raises:
+      ValueError: if the run's own options do not go together.
       ModuleNotFoundError: if libtpu is not installed.
     """
+    check(config)
+    sizes = sizes_of(config)
     found: list[dict[str, Any]] = []
     for size in SLICES[kind]:
         topology = parse_topology(f"{kind}:{size}")
-        try:
-            plans = plan(config, topology, None, say, cache)
-        except Refusal as error:  # no mesh divides the prompts
-            say(f"{topology}: {str(error).splitlines()[0]}")
+        meshes = _worth_compiling(config, topology, sizes, say)
+        if meshes is None:
+            say(_undivided(config, topology))
             continue
+        plans = _compile_all(meshes, config, topology, say, cache)
         found = plans or found
         if plans and plans[0]["fits"]:
             break
     return found
 
 
-def _worth_compiling(config: Config, topology: Topology, say: Say) -> list[str]:
-    sizes = sizes_of(config)
+def _worth_compiling(
+    config: Config, topology: Topology, sizes: Sizes, say: Say
+) -> list[str] | None:
+    """Meshes that may fit; None where none divides the prompts."""
     shapes = list(sensible_meshes(config, topology, sizes.kv_heads))
     if not shapes:
-        raise Refusal(
-            f"no mesh of {topology} divides rollout.num_prompts = {config.rollout.num_prompts} in "
-            f"{config.loss.num_minibatches} minibatch(es).",
-            "Give a smaller --topology, or more prompts.",
-        )
+        return None
     least = {shape: sizes.least(shape) for shape in shapes}
     fit = [shape for shape in shapes if least[shape] <= topology.chip.memory]
     if not fit:
@@ -106,6 +120,13 @@ def _worth_compiling(config: Config, topology: Topology, say: Say) -> list[str]:
             f"{min(least.values()) / GIB:.1f} of {topology.chip.memory / GIB:.2f} GiB a chip"
         )
     return [written(shape) for shape in fit[:MOST_COMPILED]]
+
+
+def _undivided(config: Config, topology: Topology) -> str:
+    return (
+        f"no mesh of {topology} divides rollout.num_prompts = {config.rollout.num_prompts} in "
+        f"{config.loss.num_minibatches} minibatch(es)."
+    )
 
 
 def compiled(config: Config, topology: Topology, mesh: str, cache: Path) -> dict[str, Any]:
@@ -171,7 +192,9 @@ def summary(found: dict[str, Any], config: Config, topology: Topology, mesh: str
     Returns:
       The record with ``needed``, ``fits`` and the times in seconds.
     """
-    chip, shards = topology.chip, _tensor(mesh)
+    chip = topology.chip
+    shape = mesh_shape(mesh, topology.num_chips)
+    tensor = 1 if shape is None else shape[2]
     state = found["parameters"] + found["frozen"] + found["optimizer"]
     step, sampler = found["step"], found["sampler"]
     needed = max(step["total"], state + sampler["total"])
@@ -183,7 +206,7 @@ def summary(found: dict[str, Any], config: Config, topology: Topology, mesh: str
     # copy and groups share.
     prompts = found["prompt_tokens"] / rollout.max_completion_tokens
     share = 0.5 + prompts / (1 if rollout.num_slots else rollout.group_size)
-    reads = found["rounds"] * (found["sampling_copy"] + share * found["cache"] / shards)
+    reads = found["rounds"] * (found["sampling_copy"] + share * found["cache"] / tensor)
     sampling = max(reads / chip.bandwidth, _moved(sampler) / chip.links)
     least = max(products, memory, links) + sampling
     return found | {
@@ -199,11 +222,6 @@ def summary(found: dict[str, Any], config: Config, topology: Topology, mesh: str
         "step_s": least,
         "mfu_bound": found["model_flops"] / topology.num_chips / chip.flops / least,
     }
-
-
-def _tensor(mesh: str) -> int:
-    sizes = dict(part.split("=") for part in mesh.replace(" ", "").split(","))
-    return int(sizes.get("tensor", 1))
 
 
 def _moved(program: dict[str, Any]) -> float:
