@@ -1,7 +1,6 @@
 """The importable path of the aggregators, which live in ``rvpo_jax.method.aggregators``."""
 
 from rvpo_jax.method.aggregators import (
-    METHODS,
     level_softmin_aggregate,
     mean_aggregate,
     min_aggregate,
@@ -9,6 +8,7 @@ from rvpo_jax.method.aggregators import (
     sum_aggregate,
     variance_penalized_aggregate,
 )
+from rvpo_jax.method.methods import METHODS
 
 __all__ = [
     "METHODS",

@@ -3,9 +3,11 @@
 ``B`` prompts of a step, ``G`` completions per prompt, ``M`` reward channels.
 """
 
+import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,32 +24,31 @@ def further_rules() -> dict[str, Formula]:
     """The records of all named methods, for ``audit(further=...)``.
 
     Returns:
-      By name; those that a log cannot be replayed under say why.
+      By name.
     """
-    from rvpo_jax.method.aggregators import METHODS
+    from rvpo_jax.method.methods import METHODS
+    from rvpo_jax.method.rules import Rule
 
     found = {}
     for name, record in METHODS.items():
         coefficient = next((key for key in _COEFFICIENTS if key in record.reads), None)
-        obstacle = None
-        if hasattr(record.rule, "init"):
-            obstacle = "it remembers earlier steps, and a log may hold any part of a run"
         found[name] = Formula(
             label=record.label,
             color=record.color,
             takes_k=coefficient is not None,
             largest_k=math.inf if coefficient == "risk_coef" else float(np.finfo(np.float32).max),
-            whitened=not record.standardized,
-            advantages=advantages_under(name, coefficient, whiten=not record.standardized),
-            needs_ranges="levels" in record.reads,
-            obstacle=obstacle,
+            whitened=record.whitened,
+            advantages=advantages_under(name, coefficient, whiten=record.whitened),
+            needs="ranges" if "levels" in record.reads else record.needs,
+            options={option: value.bound for option, value in record.options.items()},
+            remembers=isinstance(record.rule, Rule),
         )
     return found
 
 
 def advantages_under(
     method: object, coefficient: str | None = None, *, whiten: bool = True
-) -> Callable[[np.ndarray, float | None, Sequence[Channel]], np.ndarray]:
+) -> Callable[..., tuple[np.ndarray, Any]]:
     """The advantages of a step under a rule, as training has them.
 
     Args:
@@ -56,31 +57,37 @@ def advantages_under(
       whiten: whether it is standardised over the batch.
 
     Returns:
-      A function of rewards ``[B, G, M]``, NaN where not scored, k and the M channels, to ``[B, G]``
-      float32.
+      What ``auditing.formulas.Advantages`` describes.
     """
 
-    def advantages(rewards: np.ndarray, k: float | None, channels: Sequence[Channel]) -> np.ndarray:
-        fields = {"method": method, "whiten": "batch" if whiten else "none"}
-        if coefficient is not None and k is not None:
-            fields[coefficient] = k * _COEFFICIENTS[coefficient]
-        return np.asarray(_compiled(AdvantageConfig.of(fields), tuple(channels))(rewards))
+    def advantages(
+        rewards: np.ndarray, settings: Mapping[str, float], channels: Sequence[Channel], state: Any
+    ) -> tuple[np.ndarray, Any]:
+        fields: dict[str, Any] = {"method": method, "whiten": "batch" if whiten else "none"}
+        options = {name: value for name, value in settings.items() if name != "k"}
+        if coefficient is not None and "k" in settings:
+            fields[coefficient] = settings["k"] * _COEFFICIENTS[coefficient]
+        run = _compiled(AdvantageConfig.of(fields), tuple(options.items()), tuple(channels))
+        values, state = run(rewards, state)
+        return np.asarray(values), state
 
     return advantages
 
 
 @functools.cache
 def _compiled(
-    config: AdvantageConfig, channels: tuple[Channel, ...]
-) -> Callable[[np.ndarray], object]:
+    config: AdvantageConfig, options: tuple[tuple[str, float], ...], channels: tuple[Channel, ...]
+) -> Callable[..., tuple[Any, Any]]:
     import jax
 
     from rvpo_jax.method.advantages import compute_advantages
 
-    return jax.jit(
-        lambda rewards: (
-            compute_advantages(
-                rewards, config=config, channels=channels, with_weights=False
-            ).advantages
+    config = dataclasses.replace(config, options=dict(options))
+
+    def judge(rewards: Any, state: Any) -> tuple[Any, Any]:
+        out = compute_advantages(
+            rewards, config=config, channels=channels, rule_state=state, with_weights=False
         )
-    )
+        return out.advantages, out.rule_state
+
+    return jax.jit(judge)

@@ -130,7 +130,7 @@ def test_gaps_worked_by_hand():
 
 def test_labels_and_colors_are_those_of_the_methods():
     assert {name: (f.label, f.color, f.whitened) for name, f in formulas.FORMULAS.items()} == {
-        name: (record.label, record.color, not record.standardized)
+        name: (record.label, record.color, record.whitened)
         for name, record in METHODS.items()
         if name != "rvpo_level"
     }

@@ -211,7 +211,7 @@ def test_cases_are_the_worst_and_carry_their_whole_group():
     "text", ["rvpo:k=-1", "rvpo:k=x", "variance:k=inf", "gdpo:k=2", "median", "", "rvpo:2"]
 )
 def test_a_rule_that_is_none_is_refused_with_the_names(text):
-    with pytest.raises(ValueError, match="a rule must be one of rvpo") as error:
+    with pytest.raises(ValueError, match="a rule must be") as error:
         rules.parse_rule(text)
     assert "\n  " in str(error.value)
 

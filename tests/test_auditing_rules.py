@@ -10,7 +10,7 @@ from test_auditing_replay import ragged_log
 from rvpo_jax import AdvantageConfig, compute_advantages, what_if
 from rvpo_jax.auditing import Formula, replay, rules
 from rvpo_jax.basics.residue import POSITIVE
-from rvpo_jax.method.aggregators import METHODS
+from rvpo_jax.method.methods import METHODS
 from rvpo_jax.method.rules import Method, Rule, RuleOutput
 
 
@@ -20,20 +20,18 @@ def record(**fields):
     return Method(**usual | fields)
 
 
-def with_memory():
-    """A rule that returns what it was given last."""
-    return Rule(
-        init=jnp.zeros,
-        apply=lambda scores, state: RuleOutput(aggregate=scores.mean(-1), state=state),
-    )
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_every_named_method_can_be_replayed_under_its_own_label(method):
     rule = rules.parse_rule(method, what_if.further_rules)
     assert rule.label.startswith(METHODS[method].label)
     assert rule.color == METHODS[method].color
-    played = replay.replay(ragged_log(), [rule], 1.0)
+    log = ragged_log()
+    of_all = METHODS[method].needs == "targets"
+    channels = tuple(
+        dataclasses.replace(channel, target=channel.high if of_all or m == 0 else None)
+        for m, channel in enumerate(log.channels)
+    )
+    played = replay.replay(dataclasses.replace(log, channels=channels), [rule], 1.0)
     advantage = played.advantages[rule.name]
     # With many live groups every rule has both signs, in the completions that training would use.
     assert np.nanmax(advantage) > POSITIVE > -POSITIVE > np.nanmin(advantage)
@@ -53,21 +51,76 @@ def test_a_new_method_is_known_by_its_record_alone(monkeypatch):
         rules.parse_rule("unheard of", what_if.further_rules)
 
 
+def test_a_rule_with_memory_is_replayed_in_the_order_of_the_steps(monkeypatch):
+    # The aggregate is the mean times the number of steps before, so a first step has no sign.
+    def apply(scores, state):
+        return RuleOutput(aggregate=scores.mean(-1) * state[0], state=state + 1)
+
+    counting = record(rule=Rule(init=jnp.zeros, apply=apply), pointwise=False, whitened=False)
+    monkeypatch.setitem(METHODS, "counting", counting)
+    log = ragged_log()
+    rule = rules.parse_rule("counting", what_if.further_rules)
+    found = replay.replay(log, [rule], 1.0).advantages["counting"]
+    plain = replay.replay(log, [from_elsewhere(lambda scores: scores.mean(-1))], 1.0)
+    steps = np.unique(log.step)
+    assert len(steps) > 2
+    for before, step in enumerate(steps):
+        rows = (log.step == step) & np.isfinite(found)
+        assert np.any(plain.advantages["new"][rows])
+        sign = np.corrcoef(found[rows], plain.advantages["new"][rows])[0, 1] if before else 0.0
+        assert np.any(found[rows]) == (before > 0)
+        assert before == 0 or sign == pytest.approx(1.0, abs=1e-4)
+    scale = [np.nanstd(found[log.step == step]) for step in steps[1:]]
+    assert scale[-1] > scale[0]
+
+
 @pytest.mark.parametrize(
-    ("fields", "reason"),
+    ("name", "changes", "message"),
     [
-        pytest.param({"rule": with_memory()}, "remembers", id="memory"),
+        ("lagrangian", {}, "lagrangian needs channels with a target.*\n.*--target NAME=VALUE"),
+        ("soft_and", {}, "soft_and needs the target of every channel, got none of"),
+        ("gated", {"kind": "quality"}, "gated needs constraints.*\n.*--constraint NAME"),
+        ("tchebycheff_running", {"step": None}, "remembers earlier steps, got a log without steps"),
     ],
 )
-def test_a_method_that_a_log_cannot_feed_is_refused_with_the_reason(monkeypatch, fields, reason):
-    monkeypatch.setitem(METHODS, "new", record(**fields))
-    with pytest.raises(ValueError, match=f"new cannot be replayed: .*{reason}"):
-        rules.parse_rule("new", what_if.further_rules)
+def test_a_log_that_does_not_say_what_a_rule_needs_is_refused(name, changes, message):
+    log = ragged_log()
+    if "kind" in changes:
+        plain = tuple(dataclasses.replace(channel, kind="quality") for channel in log.channels)
+        changes = {"channels": plain}
+    rule = rules.parse_rule(name, what_if.further_rules)
+    with pytest.raises(ValueError, match=message):
+        rules.check_rules([rule], dataclasses.replace(log, **changes))
+
+
+def test_numbers_of_a_rule_change_what_it_says():
+    few, all_of_them = (
+        rules.parse_rule(f"cvar:tail={tail}", what_if.further_rules) for tail in ("0.1", "1.0")
+    )
+    assert (few.name, few.label) == ("cvar:tail=0.1", "CVaR over channels, tail = 0.1")
+    log = ragged_log()
+    played = replay.replay(log, [few, all_of_them, rules.parse_rule("gdpo")], 1.0).advantages
+    np.testing.assert_allclose(played["cvar:tail=1"], played["gdpo"], atol=1e-5)
+    worst = replay.replay(log, [rules.parse_rule("hard_min")], 1.0).advantages["hard_min"]
+    np.testing.assert_allclose(played["cvar:tail=0.1"], worst, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cvar:k=2", "got k=2 in cvar:k=2.\n.*takes these: tail"),
+        ("cvar:tail=2", r"tail of cvar must lie in \(0, 1\], got 2"),
+        ("cvar:tail", "tail of cvar must lie"),
+    ],
+)
+def test_numbers_that_a_rule_does_not_take_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        rules.parse_rule(text, what_if.further_rules)
 
 
 @pytest.mark.parametrize("text", ["gdpo:k=2", "variance:k=inf", "rvpo:k=-1", "rvpo:k=e", "rvpo:"])
 def test_a_coefficient_that_a_method_cannot_have_is_refused(text):
-    with pytest.raises(ValueError, match="a rule must be one of"):
+    with pytest.raises(ValueError, match="a rule must be"):
         rules.parse_rule(text)
 
 

@@ -61,10 +61,12 @@ class Audit:
     """CHANNEL=LOW,HIGH: the smallest and the largest raw reward; rules that read levels need it."""
     constraint: tuple[str, ...] = ()
     """Channels that must be met; without any, every channel's failures count."""
+    target: tuple[str, ...] = ()
+    """CHANNEL=VALUE: the mean raw reward that rules with targets or multipliers aim for."""
     risk_coef: float | None = None
     """k of the soft minimum, 1/score; None: that of the run, else 1."""
     what_if: tuple[str, ...] = ()
-    """Further rules to replay: rvpo:k=2, variance:k=2, gdpo_sum, ..."""
+    """Further rules to replay, with their numbers: rvpo:k=2, variance:k=2, cvar:tail=0.3, ..."""
     fail_on: tuple[str, ...] = ()
     """Exit with 1 when a condition holds: 'quiet_failures[safety] > 0.02'."""
     redact: bool = False
@@ -157,6 +159,7 @@ def _read_options(command: Audit) -> "ReadOptions":
         pass_below=marks["<="],
         ranges=_ranges(command.range),
         constraints=command.constraint,
+        targets=_targets(command.target),
     )
 
 
@@ -175,6 +178,20 @@ def _ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
             )
         ranges[name] = (low, high)
     return ranges
+
+
+def _targets(texts: Sequence[str]) -> dict[str, float]:
+    """Target by channel."""
+    targets = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        try:
+            targets[name] = float(value if name else "")
+        except ValueError:
+            raise Refusal(
+                f"--target must read CHANNEL=VALUE, got {text!r}.", "For example safety=0.95."
+            ) from None
+    return targets
 
 
 def _pass_marks(texts: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -9,12 +9,13 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..basics.channel import Channel
+from ..basics.bounds import Bound
+from ..basics.channel import Channel, Needs
 
 EPS = 1e-6  # AdvantageConfig.eps, added to the standard deviation of a group
 
@@ -35,9 +36,11 @@ class Groups:
         return _deviations_of_sum(self, None)
 
 
-Advantages = Callable[[np.ndarray, float | None, Sequence[Channel]], np.ndarray]
-"""The rewards ``[B, G, M]`` of one step, NaN where not scored, k and the M channels to ``[B, G]``
-as training has them."""
+Advantages = Callable[
+    [np.ndarray, Mapping[str, float], Sequence[Channel], Any], tuple[np.ndarray, Any]
+]
+"""The rewards ``[B, G, M]`` of one step, NaN where not scored, the rule's numbers, the M channels
+and what it remembers, None at first, to ``[B, G]`` as training has them and what it remembers."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,10 +57,12 @@ class Formula:
     """Groups, k and weights to ``[B, G]`` float64, before whitening."""
     advantages: Advantages | None = None
     """In place of ``aggregate``, of a rule from elsewhere."""
-    needs_ranges: bool = False
-    """Whether it reads the ranges of the channels."""
-    obstacle: str | None = None
-    """Why a log cannot be replayed under it."""
+    needs: Needs = ""
+    """What it must know of the channels."""
+    options: Mapping[str, Bound] = dataclasses.field(default_factory=dict)
+    """Further numbers that it takes, by name."""
+    remembers: bool = False
+    """Whether it looks at earlier steps."""
 
 
 def group_scores(rewards: np.ndarray) -> Groups:

@@ -223,7 +223,8 @@ def _by_batch(log: RewardLog, usable: np.ndarray, batch: np.ndarray, rule: Rule)
     advantages = np.full(len(batch), np.nan, np.float32)
     width = int(np.bincount(log.group).max())
     height = int(np.bincount(_of_groups(batch, log.group)).max())
-    for number in range(int(batch.max()) + 1):
+    memory = None
+    for number in range(int(batch.max()) + 1):  # in the order of the steps
         rows = np.flatnonzero((batch == number) & usable)
         if len(rows):
             group = np.unique(log.group[rows], return_inverse=True)[1]
@@ -232,7 +233,7 @@ def _by_batch(log: RewardLog, usable: np.ndarray, batch: np.ndarray, rule: Rule)
             place = np.arange(len(rows)) - np.searchsorted(group, group)
             rewards = np.full((height, width, log.rewards.shape[1]), np.nan, np.float32)
             rewards[group, place] = log.rewards[rows]
-            judged = rule.formula.advantages(rewards, rule.risk_coef, log.channels)
+            judged, memory = rule.formula.advantages(rewards, rule.settings, log.channels, memory)
             advantages[rows] = judged[group, place]
     return advantages
 

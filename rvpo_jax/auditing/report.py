@@ -15,10 +15,10 @@ from .checks import run_checks
 from .definitions import definition_rows
 from .focus import focus_channels
 from .payers import payer_table
-from .read import ReadOptions, RewardLog, read_log
+from .read import Note, ReadOptions, RewardLog, read_log
 from .read.bucket import local_copy
 from .replay import Replay, replay
-from .rules import Further, Rule, base_rules, check_ranges, parse_rule
+from .rules import Further, Rule, base_rules, check_rules, parse_rule
 from .sweep import sweep_table
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _report(
         risk_coef = 1.0 if log.risk_coef is None else log.risk_coef
     first = base_rules(risk_coef, log.advantage is not None)
     rules = tuple({rule.name: rule for rule in (*first, *what_if)}.values())
-    check_ranges(rules, sorted(log.observed_range))
+    check_rules(rules, log)
     played = replay(log, rules, risk_coef)
     report = _tables(played, risk_coef)
     judged = [log.channels[index].name for index in tables.judged_channels(played)]
@@ -231,10 +231,20 @@ def _tables(played: Replay, risk_coef: float) -> dict[str, Any]:
         "scatter": tables.scatter(
             played, in_use, cases.scatter_rows(played, in_use, tables.SCATTER_POINTS)
         ),
-        "notes": [dataclasses.asdict(note) for note in log.notes],
+        "notes": [dataclasses.asdict(note) for note in (*log.notes, *_memory_notes(played))],
         "definitions": definition_rows(),
         "comparison": None,
     }
+
+
+def _memory_notes(played: Replay) -> list[Note]:
+    """That a rule's memory began with the log, which may be later than the run did."""
+    names = [rule.name for rule in played.rules if rule.formula and rule.formula.remembers]
+    if not names or played.log.step is None:
+        return []
+    first = int(played.log.step.min())
+    text = f"{', '.join(names)} began without memory at step {first}, the first of the log."
+    return [Note(kind="memory", count=len(names), text=text)]
 
 
 def _slices(played: Replay, moves: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

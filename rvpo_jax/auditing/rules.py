@@ -10,9 +10,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..basics.bounds import Bound
+from ..basics.channel import lacking
 from ..basics.refusals import Refusal
 from .formulas import FORMULAS, Formula
-from .read.log import listing, shown
+from .read.log import RewardLog, listing, shown
 
 LOGGED = "logged"
 LOGGED_COLOR = "#888888"
@@ -29,6 +31,8 @@ class Rule:
     color: str = LOGGED_COLOR
     method: str | None = None
     risk_coef: float | None = None
+    settings: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """All numbers that it was given, k among them."""
     formula: Formula | None = None
 
     @property
@@ -48,15 +52,16 @@ class Rule:
         }
 
 
-_NAME = re.compile(r"(?P<method>[^:]+)(:k=(?P<k>[0-9.eE+-]+|inf))?")
+_NAME = re.compile(r"(?P<method>[^:]+)(:(?P<numbers>.+))?")
 
 
 def parse_rule(text: str, further: Further | None = None) -> Rule:
     """A rule from its name on the command line.
 
     Args:
-      text: the name of a method, with ``:k=NUMBER`` after one that takes k, such as ``rvpo:k=2``
-        or ``variance:k=2`` (the explicit penalty with beta = k/2); without it, k is 1.
+      text: the name of a method, with ``:NAME=NUMBER,...`` after one that takes numbers, such as
+        ``rvpo:k=2``, ``variance:k=2`` (the explicit penalty with beta = k/2) or ``cvar:tail=0.3``;
+        without it, k is 1 and other numbers are their defaults.
       further: asked for any name that is not in ``FORMULAS``.
 
     Returns:
@@ -76,21 +81,46 @@ def parse_rule(text: str, further: Further | None = None) -> Rule:
     formula = known.get(method)
     if found is None or formula is None:
         raise _unknown(text, known, further)
-    if formula.obstacle:
-        raise Refusal(
-            f"{method} cannot be replayed: {formula.obstacle}.",
-            "Name another rule, such as rvpo:k=1.",
+    bounds = dict(formula.options)
+    if formula.takes_k:
+        largest = None if math.isinf(formula.largest_k) else formula.largest_k
+        bounds["k"] = Bound(ge=0, le=largest, finite=False)
+    given = {}
+    for part in filter(None, (found["numbers"] or "").split(",")):
+        name, _, number = part.partition("=")
+        given[name.strip()] = _number(number)
+        if name.strip() not in bounds or bounds[name.strip()].broken_by(given[name.strip()]):
+            raise _bad_number(text, part, bounds)
+    settings = ({"k": 1.0} if formula.takes_k else {}) | given
+    shown_numbers = ",".join(f"{name}={number:g}" for name, number in settings.items())
+    spelled = "".join(f", {name} = {number:g}" for name, number in settings.items())
+    return Rule(
+        name=f"{method}:{shown_numbers}" if settings else method,
+        label=formula.label + spelled,
+        color=formula.color,
+        method=method,
+        risk_coef=settings.get("k"),
+        settings=settings,
+        formula=formula,
+    )
+
+
+def _bad_number(text: str, part: str, bounds: Mapping[str, Bound]) -> Refusal:
+    method, names = text.partition(":")[0], ", ".join(bounds) or "none"
+    name, _, number = part.partition("=")
+    bound = bounds.get(name.strip())
+    broken = bound.broken_by(_number(number)) if bound is not None else None
+    if broken is None:
+        return Refusal(
+            f"a rule must be a name and the numbers that it takes, got {shown(part)} in "
+            f"{shown(text)}.",
+            f"{shown(method)} takes these: {names}.",
         )
-    fields: dict[str, Any] = {"method": method, "color": formula.color, "formula": formula}
-    if not formula.takes_k:
-        if found["k"]:
-            raise _unknown(text, known, further)
-        return Rule(name=method, label=formula.label, **fields)
-    k = _number(found["k"] or "1")
-    if not 0 <= k <= formula.largest_k:
-        raise _unknown(text, known, further)
-    label = f"{formula.label}, k = {k:g}"
-    return Rule(name=f"{method}:k={k:g}", label=label, risk_coef=k, **fields)
+    return Refusal(
+        f"a rule must be a name and the numbers that it takes: {name.strip()} of {shown(method)} "
+        f"{broken}, got {shown(number)}.",
+        "For example rvpo:k=2.",
+    )
 
 
 def base_rules(risk_coef: float, has_logged: bool) -> tuple[Rule, ...]:
@@ -109,22 +139,35 @@ def base_rules(risk_coef: float, has_logged: bool) -> tuple[Rule, ...]:
     return (*logged, *(parse_rule(name) for name in names))
 
 
-def check_ranges(rules: Sequence[Rule], unknown: Sequence[str]) -> None:
-    """Raises where a rule needs ranges that nobody gave.
+def check_rules(rules: Sequence[Rule], log: RewardLog) -> None:
+    """Raises where a log does not say what a rule needs to know.
 
     Args:
-      rules: that a log is to be replayed under.
-      unknown: names of its channels of which nobody said what their values can be.
+      rules: that the log is to be replayed under.
+      log: the log.
 
     Raises:
-      ValueError: naming the first such rule and the channels.
+      ValueError: naming the first such rule, what is missing and how to give it.
     """
     for rule in rules:
-        if rule.formula is not None and rule.formula.needs_ranges and unknown:
+        if rule.formula is None:
+            continue
+        needs = rule.formula.needs
+        unknown = sorted(log.observed_range)
+        if needs == "ranges" and unknown:
             raise Refusal(
                 f"{rule.method} needs the range of every channel, got none of {listing(unknown)}.",
                 f"Give it with --range {shown(unknown[0])}=LOW,HIGH: what its values can be, not "
                 "what they are.",
+            )
+        lack = lacking(needs, log.channels)
+        if lack is not None:
+            how = "--constraint NAME" if needs == "constraints" else "--target NAME=VALUE"
+            raise Refusal(f"{rule.method} needs {lack}.", f"Say so with {how}.")
+        if rule.formula.remembers and log.step is None:
+            raise Refusal(
+                f"{rule.method} remembers earlier steps, got a log without steps.",
+                "Name the column with --step.",
             )
 
 
@@ -136,10 +179,9 @@ def _number(text: str) -> float:
 
 
 def _unknown(text: str, known: Mapping[str, Formula], further: Further | None) -> Refusal:
-    names = [name for name, formula in known.items() if formula.obstacle is None]
-    with_k = [name for name in names if known[name].takes_k]
+    with_k = [name for name, formula in known.items() if formula.takes_k]
     return Refusal(
-        f"a rule must be one of {', '.join(names)}, with :k=NUMBER after {' or '.join(with_k)}, "
+        f"a rule must be one of {', '.join(known)}, with :k=NUMBER after {' or '.join(with_k)}, "
         f"got {text!r}.",
         "For example rvpo:k=2."
         if further

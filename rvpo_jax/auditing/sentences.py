@@ -34,7 +34,7 @@ LOSSES = (
     "unsliced",
     "asked",
 )
-IGNORED = ("turned", "ignored_column", "label")
+IGNORED = ("turned", "ignored_column", "label", "memory")
 
 
 def write_sentences(

@@ -24,12 +24,13 @@ class SupportsApply(Protocol):
 class AdvantageConfig(Checked, section="advantage"):
     """How reward channels become one advantage per completion. Defaults: the paper, literally."""
 
-    method: Annotated[
-        str | Function | SupportsApply, OneOf("rvpo_jax.method.aggregators:METHODS")
-    ] = "rvpo"
+    method: Annotated[str | Function | SupportsApply, OneOf("rvpo_jax.method.methods:METHODS")] = (
+        "rvpo"
+    )
     """rvpo: soft minimum; rvpo_level: the same, channels of a low level weigh more (ours);
     variance: mean - beta * variance; hard_min; gdpo: mean of standardised channels; gdpo_sum:
-    their sum (GDPO's own formula); grpo: sum of raw channels, standardised.
+    their sum (GDPO's own formula); grpo: sum of raw channels, standardised. The others are
+    published rules (``rvpo_jax/method/published``); set whiten as their sources do.
     In Python also a rule: a function ``[B, G, M] -> [B, G]`` of the standardised channels, or a
     pair ``init``, ``apply``."""
     risk_coef: Annotated[float, Bound(ge=0, finite=False, hint=Risk.hint)] = 1.0
@@ -41,6 +42,8 @@ class AdvantageConfig(Checked, section="advantage"):
     level_coef: Annotated[float, Bound(ge=0, hint="0 ignores levels; 5 to 20 is usual.")] = 10.0
     """c of method rvpo_level, 1/level: a channel's weight falls by exp(-c) over its range; 0 is
     rvpo."""
+    options: Mapping[str, float] | None = None
+    """Numbers that only the rule in use reads, by name: gamma of sa_mrpo, tail of cvar, ..."""
     weights: Mapping[str, Weight] | tuple[Weight, ...] | None = None
     """Importance of each channel inside the aggregator, by name or in channel order, >= 0."""
     ddof: Literal[0, 1] = 1
@@ -127,7 +130,8 @@ class AdvantageConfig(Checked, section="advantage"):
         """The conventions of a named system; ``overrides`` change single fields.
 
         ``paper``: RVPO with GDPO's conventions. ``trl``, ``verl``, ``nemo``: GDPO as these
-        trainers compute it (weighted sum of scores, then their own whitening).
+        trainers compute it (weighted sum of scores, then their own whitening). A published rule's
+        name: the rule with the whitening of its source, such as none for ``dvao``.
         ``preset("trl", method="rvpo")`` is RVPO under TRL's conventions.
 
         >>> AdvantageConfig.preset("trl").eps
@@ -137,19 +141,24 @@ class AdvantageConfig(Checked, section="advantage"):
         return cls(**{**PRESETS[name], **overrides})
 
 
+# GDPO's whitening in verl: masked_whiten over tokens, rsqrt(variance + 1e-8).
+_VERL = {"whiten": "token", "whiten_eps": 1e-8, "whiten_eps_on": "variance"}
+_AS_IS = (
+    *("mo_grpo", "dvao", "corrgrpo", "gdpo_corr", "soft_and", "tchebycheff", "lagrangian"),
+    *("lagrangian_after", "constrained_grpo", "tchebycheff_running", "ctwa"),
+)
+_BY_TOKEN = ("dara_sym", "dara_asym", "gdpo_saw", "gd2po_hard", "gd2po_snr")
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     # TRL multi_objective_aggregation="normalize_then_sum": eps 1e-4 twice, over samples.
     "trl": {"method": "gdpo_sum", "eps": 1e-4, "whiten_eps": 1e-4},
-    # verl adv_estimator=gdpo: masked_whiten over tokens, rsqrt(variance + 1e-8).
-    "verl": {
-        "method": "gdpo_sum",
-        "whiten": "token",
-        "whiten_eps": 1e-8,
-        "whiten_eps_on": "variance",
-    },
+    "verl": {"method": "gdpo_sum", **_VERL},  # adv_estimator=gdpo
     # NeMo-RL with its GDPO recipe (leave-one-out baseline off): no eps in the last division.
     "nemo": {"method": "gdpo_sum", "whiten_eps": 0.0},
+    # Published rules with the whitening of their sources; sa_mrpo has the default one.
+    "sa_mrpo": {"method": "sa_mrpo"},
+    **{name: {"method": name, "whiten": "none"} for name in _AS_IS},
+    **{name: {"method": name, **_VERL} for name in _BY_TOKEN},
 }
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from rvpo_jax.basics.files import replacing
 from rvpo_jax.basics.palette import COLORS
 from rvpo_jax.basics.refusals import Refusal
-from rvpo_jax.method.aggregators import METHODS
+from rvpo_jax.method.methods import METHODS
 
 BLUE, ORANGE, GREEN, PINK, RED, SKY, OLIVE, GREY = COLORS
 BLACK = "#000000"

@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import AdvantageConfig, Channel
-from rvpo_jax.method.aggregators import METHODS, check_risk_coef
 from rvpo_jax.method.binding import bind
+from rvpo_jax.method.inputs import check_finite, check_rule, prepared, without_numbers
+from rvpo_jax.method.methods import METHODS
 from rvpo_jax.method.rules import (
+    Linear,
     Method,
     RuleOutput,
     apply_rule,
@@ -24,7 +25,6 @@ from rvpo_jax.method.rules import (
     method_of,
     own_weights,
     pointwise_weights,
-    rule_name,
 )
 from rvpo_jax.method.standardize import WHITENINGS, deviations, standardize
 from rvpo_jax.types import Advantages
@@ -53,8 +53,8 @@ def compute_advantages(
         NumPy arrays keep their digits: they are centred before they become float32.
       where: ``[B, G, M]`` bool, channels that exist and were scored; None: all.
       config: the rule and its conventions; also a method's name, a rule or a mapping of fields.
-      channels: the M channels, for weights by name and for ``levels``, which ``rvpo_level`` needs
-        and a user's rule may ask for.
+      channels: the M channels, for weights by name and for rules that look at ranges, targets or
+        constraints.
       risk_coef: k, overrides ``config.risk_coef``; may be traced, so a schedule does not recompile.
       lengths: ``[B, G]`` completion lengths in tokens, for ``whiten="token"``.
       rule_state: memory of the rule, from an earlier call; None: as its ``init`` makes it.
@@ -70,8 +70,8 @@ def compute_advantages(
       scale decides.
 
     Raises:
-      ValueError: on a wrong shape, an infinite reward, weights that do not fit, ``rvpo_level``
-        without channels, or a rule that returns what is not finite.
+      ValueError: on a wrong shape, an infinite reward, weights that do not fit, a rule
+        without what it needs to know of the channels, or one that returns what is not finite.
 
     Source:
       arXiv:2605.05750 (aggregation), arXiv:2601.05242 (standardisation and whitening).
@@ -83,37 +83,16 @@ def compute_advantages(
     (0.57, -0.90)
     """
     config = AdvantageConfig.of(config)
-    names = None if channels is None else tuple(channel.name for channel in channels)
-    check_rewards(rewards, names)
-    if names is not None:
-        config = config.with_channels(names)
-    raw = _numbers(rewards)
-    mask = _checked_mask(raw, where)
-    _check_lengths(lengths, raw.shape)
-    shifted, lowest = _shift(raw, mask)
-    given = {
-        "rewards": jnp.where(mask, jnp.asarray(raw, jnp.float32), 0.0),
-        "shifted": shifted,
-        "lowest": lowest,
-        "scored": mask,
-        "lengths": None if lengths is None else jnp.asarray(lengths, jnp.float32),
-        "weights": _checked_weights(config, raw.shape[-1]),
-        "step": step,
-        **{name: _coefficient(getattr(config, name)) for name in COEFFICIENTS},
-    }
-    if risk_coef is not None:
-        check_risk_coef(risk_coef)
-        given["risk_coef"] = _coefficient(risk_coef)
-    method = method_of(config.method, METHODS)
+    given = prepared(rewards, where, config, channels, risk_coef=risk_coef, lengths=lengths)
+    given["step"] = step
+    method, num_channels = check_rule(config, channels), np.shape(rewards)[-1]
     if rule_state is None:
-        rule_state = init_rule(method, raw.shape[-1])
-    check_state(method, rule_state, raw.shape[-1])
+        rule_state = init_rule(method, num_channels)
+    check_state(method, rule_state, num_channels)
     judge = _judge_at_once if _is_ours(config, given, with_weights) else _judge
-    moved: dict[str, Any] = dict.fromkeys(COEFFICIENTS, 0.0) | {"weights": None}
-    static = dataclasses.replace(config, **moved)
     known = None if channels is None else tuple(channels)
-    result = judge(static, known, with_weights, rule_state, given)
-    _check_finite(result.aggregate, mask, config.method)
+    result = judge(without_numbers(config), known, with_weights, rule_state, given)
+    check_finite(result.aggregate, given["scored"], config.method)
     return result
 
 
@@ -130,6 +109,7 @@ def _judge(
     available = given | {
         "where": mask & live[:, None, :] if config.dead_channels == "drop" else mask,
         "live": live,
+        "channels": channels,
         "levels": None if channels is None else _levels(given, channels),
         "ddof": config.ddof,
         "eps": config.eps,
@@ -160,123 +140,6 @@ def _is_ours(config: AdvantageConfig, given: dict[str, Any], with_weights: Any) 
     return named and not traced and isinstance(with_weights, bool)
 
 
-def check_rewards(rewards: Any, channel_names: Sequence[str] | None = None) -> None:
-    """Refuses rewards of the wrong shape, or infinite ones, with advice.
-
-    Args:
-      rewards: anything with a shape; values are looked at only where they are concrete.
-      channel_names: names of the M channels, where known.
-
-    Raises:
-      ValueError: naming what came and what to do.
-    """
-    shape = tuple(np.shape(rewards))
-    if len(shape) != 3:
-        raise Refusal(
-            "rewards must have shape [B, G, M] = (prompts, completions per prompt, reward "
-            f"channels), got {shape}.",
-            "For a single channel add the last axis: rewards[..., None]."
-            if len(shape) == 2
-            else "Give one number per prompt, completion and channel.",
-        )
-    if shape[1] < 2:
-        raise Refusal(
-            f"a group needs G >= 2 completions to be standardised, got G = {shape[1]}.",
-            "Raise rollout.group_size.",
-        )
-    if shape[2] < 1 or shape[0] < 1:
-        raise Refusal(f"rewards must not be empty, got shape {shape}.", "Give every axis >= 1.")
-    if channel_names is not None and shape[2] != len(channel_names):
-        raise Refusal(
-            f"rewards has M = {shape[2]} channels but {len(channel_names)} are configured: "
-            f"{', '.join(channel_names)}.",
-            "The last axis must follow the order of the channels.",
-        )
-    if isinstance(rewards, jax.core.Tracer):
-        return
-    # Beyond float32 counts as infinite: that is what it would become.
-    too_large = np.abs(np.asarray(rewards, np.float64)) > np.finfo(np.float32).max
-    if too_large.any():
-        place = tuple(int(i) for i in np.argwhere(too_large)[0])
-        value = float(np.asarray(rewards)[place])
-        raise Refusal(
-            f"rewards must be finite or NaN (not scored), got an infinity at [b, g, m] = {place}."
-            if np.isinf(value)
-            else f"rewards must fit float32, got {value:g} at [b, g, m] = {place}.",
-            "Clip the reward function's values.",
-        )
-
-
-def _numbers(rewards: Any) -> Any:
-    """JAX arrays as they are, in float32; everything else as NumPy's float64, digits kept."""
-    if isinstance(rewards, jax.Array):
-        return rewards.astype(jnp.float32)
-    return np.asarray(rewards, np.float64)
-
-
-def _coefficient(value: Any) -> Any:
-    """A plain number in float32, infinite beyond it; the cast of the tracer's own may warn."""
-    if not isinstance(value, (int, float)):
-        return value
-    with np.errstate(over="ignore"):
-        return np.float32(value)
-
-
-def _checked_mask(rewards: Any, where: Any) -> Any:
-    xp = jnp if isinstance(rewards, jax.Array) or isinstance(where, jax.Array) else np
-    mask = ~xp.isnan(rewards)
-    if where is None:
-        return mask
-    if isinstance(where, AdvantageConfig):
-        raise Refusal(
-            f"where must have the shape of rewards {rewards.shape}, got an AdvantageConfig.",
-            "Pass it as config=...; where holds one flag per reward.",
-        )
-    if np.shape(where) != rewards.shape:
-        raise Refusal(
-            f"where must have the shape of rewards {rewards.shape}, got {np.shape(where)}.",
-            "One flag per reward.",
-        )
-    return mask & xp.asarray(where, bool)
-
-
-def _check_lengths(lengths: Any, shape: tuple[int, ...]) -> None:
-    if lengths is not None and np.shape(lengths) != shape[:2]:
-        raise Refusal(
-            f"lengths must have shape [B, G] = {shape[:2]}, got {np.shape(lengths)}.",
-            "One length per completion.",
-        )
-
-
-def _shift(rewards: Any, mask: Any) -> tuple[jax.Array, jax.Array]:
-    """Rewards less the smallest of their group, and that smallest one, both float32."""
-    xp = np if isinstance(rewards, np.ndarray) and isinstance(mask, np.ndarray) else jnp
-    low = xp.min(xp.where(mask, rewards, xp.inf), axis=1, keepdims=True)
-    low = xp.where(xp.isfinite(low), low, 0.0)
-    shifted = xp.where(mask, rewards - low, 0.0)
-    return jnp.asarray(shifted, jnp.float32), jnp.asarray(low, jnp.float32)
-
-
-COEFFICIENTS = ("risk_coef", "variance_coef", "level_coef")  # numbers that may be swept or traced
-
-
-def _checked_weights(config: AdvantageConfig, num_channels: int) -> jax.Array | None:
-    if config.weights is None:
-        return None
-    if not isinstance(config.weights, (tuple, list)):
-        raise Refusal(
-            f"advantage.weights by name need the channels' names, got {config.weights}.",
-            "Pass channels=[Channel(name=...), ...], or weights as a tuple in channel order.",
-        )
-    if len(config.weights) != num_channels:
-        raise Refusal(
-            f"advantage.weights has {len(config.weights)} values but rewards has M = "
-            f"{num_channels} channels.",
-            "Give one weight per channel.",
-        )
-    return jnp.asarray(config.weights, jnp.float32)
-
-
 def _levels(given: dict[str, Any], channels: Sequence[Channel]) -> jax.Array:
     """Group mean of each channel on the scale of its range, ``[B, 1, M]`` in [0, 1]."""
     low = jnp.array([channel.low for channel in channels]).reshape(1, 1, -1)
@@ -285,20 +148,6 @@ def _levels(given: dict[str, Any], channels: Sequence[Channel]) -> jax.Array:
     count = jnp.maximum(jnp.sum(where, axis=1, keepdims=True), 1)
     mean = given["lowest"] + jnp.sum(given["shifted"], axis=1, keepdims=True, where=where) / count
     return (mean - low) / (high - low)
-
-
-def _check_finite(aggregate: jax.Array, mask: Any, rule: Any) -> None:
-    """Where values are concrete; in a run the recorder stops with the rule's name."""
-    if isinstance(aggregate, jax.core.Tracer):
-        return
-    bad = ~np.isfinite(np.asarray(aggregate)) & np.asarray(mask).any(axis=-1)
-    if bad.any():
-        place = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise Refusal(
-            f"rule {rule_name(rule)} must return finite numbers, got "
-            f"{float(aggregate[place])} at [b, g] = {place}.",
-            "Mask before dividing or taking a logarithm: channels that are dead have score 0.",
-        )
 
 
 def _finish(
@@ -321,6 +170,9 @@ def _weights(
     """Who decided, ``[B, G, M]``; NaN where it was not asked for."""
     if wanted is False:
         return jnp.full(scores.shape, jnp.nan)
+    if isinstance(method.rule, Linear):
+        factors = bind(method.rule.factors, available, what="weights")(scores)
+        return jnp.where(available["where"], factors, 0.0)
     if method.weights is not None:
         return bind(method.weights, available, what="weights")(scores)
     if method.pointwise:

@@ -1,8 +1,8 @@
 """Join the standardised channels of one completion into one number; the named rules.
 
 Every aggregator maps ``[..., M] -> [...]``, treats channels alike but for their ``weights``, and
-leaves out channels where ``where`` is False. A new rule is a function and a record in ``METHODS``,
-both here. ``M`` reward channels; ``Z`` the scores.
+leaves out channels where ``where`` is False. A new rule is a function and a record in the same
+file's ``METHODS``. ``M`` reward channels; ``Z`` the scores.
 """
 
 from typing import Any
@@ -394,7 +394,7 @@ METHODS: dict[str, Method] = {
         color="#D55E00",
         reads=("ddof", "eps"),
         weights=scale_weights,
-        standardized=True,
+        whitened=False,
     ),
 }
-"""The named rules: function, label, color and what each reads. The default comes first."""
+"""Those named here: function, label, color and what each reads. All: ``methods.METHODS``."""

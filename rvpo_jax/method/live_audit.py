@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from rvpo_jax.config import AdvantageConfig, Channel
 from rvpo_jax.method import diagnostics
 from rvpo_jax.method.advantages import compute_advantages
-from rvpo_jax.method.aggregators import METHODS, softmin_aggregate
+from rvpo_jax.method.aggregators import softmin_aggregate
 from rvpo_jax.method.masking import masked_mean
+from rvpo_jax.method.methods import METHODS
 from rvpo_jax.method.rules import pointwise_weights
 from rvpo_jax.types import Advantages
 
@@ -86,8 +87,8 @@ def make_comparison(config: AdvantageConfig, channels: Sequence[Channel]) -> Cal
         metrics = {}
         for name in COUNTERFACTUAL:
             # What is standardised in its group already stays as it is; the others over the batch.
-            whiten: Any = "none" if METHODS[name].standardized else "batch"
-            other = dataclasses.replace(config, method=name, whiten=whiten)
+            whiten: Any = "batch" if METHODS[name].whitened else "none"
+            other = dataclasses.replace(config, method=name, options=None, whiten=whiten)
             out = compute_advantages(
                 rewards,
                 where,

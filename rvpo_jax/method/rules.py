@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rvpo_jax.basics.bounds import Bound
+from rvpo_jax.basics.channel import Needs
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.method.binding import bind, name_of
 
@@ -47,7 +49,8 @@ class Rule(NamedTuple):
     * ``where`` ``[B, G, M]``, channels that count; ``scored``, the same with dead channels, where
       the config drops them; ``live`` ``[B, M]``, channels that vary within their group
     * ``levels`` ``[B, 1, M]``, group means on the scale of each channel's range, 0 to 1
-    * ``weights`` ``[M]`` or None; ``lengths`` ``[B, G]`` tokens; ``step`` scalar int
+    * ``channels``, the M channels; ``weights`` ``[M]`` or None; ``lengths`` ``[B, G]`` tokens;
+      ``step`` scalar int
     * ``risk_coef``, ``variance_coef``, ``level_coef``, ``ddof``, ``eps``
 
     Attributes:
@@ -68,30 +71,59 @@ class Rule(NamedTuple):
     apply: Callable[..., RuleOutput]
 
 
+class Linear(NamedTuple):
+    """A rule that is a weighted sum of the scores.
+
+    Attributes:
+      factors: ``(scores, *, ...)``, which gets what it names, to what broadcasts to ``[B, G, M]``.
+        They are also who decided: the statistics that they come from count as fixed.
+    """
+
+    factors: Callable[..., jax.Array]
+
+
+class Option(NamedTuple):
+    """A number that one rule reads, beside the fields of ``AdvantageConfig``.
+
+    Attributes:
+      default: its value, as the rule's source has it unless the rule says otherwise.
+      bound: its range.
+      doc: what it is, a few words.
+    """
+
+    default: float
+    bound: Bound
+    doc: str
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
     """A named rule: all that the package knows of it.
 
     Attributes:
-      rule: a ``Rule``, or a function ``(scores, *, ...)`` that gets what it names and returns
-        ``[B, G]`` or a ``RuleOutput``.
+      rule: a ``Rule``, a ``Linear``, or a function ``(scores, *, ...)`` that gets what it names and
+        returns ``[B, G]`` or a ``RuleOutput``.
       label: what it is called in reports, in plain words.
       color: of its lines in figures.
       reads: the fields of ``AdvantageConfig`` that it looks at, besides ``weights``.
+      needs: what it must know of the channels.
+      options: further numbers that it reads, by name.
       pointwise: a completion's aggregate depends on that completion's scores alone. Its gradient is
         then one backward pass.
       weights: closed form of ``Advantages.weights``, a function like ``rule``; None: the gradient.
-      standardized: the aggregate has standard deviation 1 within a group; comparisons of rules
-        leave it as it is.
+      whitened: its source standardises the aggregates over the batch; comparisons of rules leave
+        others as they are.
     """
 
-    rule: Rule | Callable[..., Any]
+    rule: Rule | Linear | Callable[..., Any]
     label: str
     color: str = "#888888"
     reads: tuple[str, ...] = ()
+    needs: Needs = ""
+    options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
     pointwise: bool = False
     weights: Callable[..., jax.Array] | None = None
-    standardized: bool = False
+    whitened: bool = True
 
 
 def method_of(rule: Any, methods: Mapping[str, Method]) -> Method:
@@ -127,6 +159,8 @@ def rule_name(rule: Any) -> str:
         return rule
     if isinstance(rule, Method):
         return rule.label
+    if isinstance(rule, Linear):
+        return name_of(rule.factors)
     return name_of(rule.apply if isinstance(rule, Rule) else rule)
 
 
@@ -140,7 +174,10 @@ def init_rule(method: Method, num_channels: int) -> Any:
     Returns:
       A tree of arrays.
     """
-    return method.rule.init(num_channels) if isinstance(method.rule, Rule) else ()
+    if not isinstance(method.rule, Rule):
+        return ()
+    # Copies: one array in two places cannot be donated.
+    return jax.tree.map(jnp.array, method.rule.init(num_channels))
 
 
 def check_state(method: Method, rule_state: Any, num_channels: int) -> None:
@@ -185,6 +222,9 @@ def apply_rule(
         out = bind(method.rule.apply, available, what=what, leading=2, hints=HINTS)(
             scores, rule_state
         )
+    elif isinstance(method.rule, Linear):
+        factors = bind(method.rule.factors, available, what=what, hints=HINTS)(scores)
+        out = jnp.sum(factors * scores, axis=-1)
     else:
         out = bind(method.rule, available, what=what, hints=HINTS)(scores)
     if not isinstance(out, RuleOutput):
@@ -207,6 +247,7 @@ def apply_rule(
 
 
 HINTS = {
+    "channels": "channels need channels=[Channel(...), ...].",
     "levels": "levels need channels=[Channel(...), ...].",
     "lengths": "lengths need lengths=completion_mask.sum(-1).",
     "step": "step needs step=...; in a train step it is there.",

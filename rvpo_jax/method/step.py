@@ -17,6 +17,7 @@ from rvpo_jax.config import AdvantageConfig, Channel, LossConfig
 from rvpo_jax.method import losses
 from rvpo_jax.method.advantages import compute_advantages, init_rule_state, without_state
 from rvpo_jax.method.frozen import join
+from rvpo_jax.method.inputs import check_rule
 from rvpo_jax.method.microbatches import (
     computed_positions,
     map_over_microbatches,
@@ -116,6 +117,7 @@ def make_train_step(
     config = _config(rule)
     if channels is not None:
         config = config.with_channels(tuple(channel.name for channel in channels))
+    check_rule(config, channels)
     resolved = resolve_loss(loss)
 
     def train_step(

@@ -40,6 +40,7 @@ def reward_channel(
     high: float = 1.0,
     pass_at: float = 1.0,
     kind: Literal["quality", "constraint"] = "quality",
+    target: float | None = None,
     name: str | None = None,
     applies: Callable[[Example], bool] | None = None,
 ) -> Callable[[_Fn], _Fn]:
@@ -53,6 +54,7 @@ def reward_channel(
       high: Largest value the function returns.
       pass_at: Value from which the channel counts as met.
       kind: A constraint must be met; a quality is better when it is higher.
+      target: Mean value that a rule with targets or multipliers aims for.
       name: Name of the channel; None: the name of the function.
       applies: Tells from the example alone whether the channel means anything there. ``score``
         masks the others, whatever the function returned. None: it always applies.
@@ -77,6 +79,7 @@ def reward_channel(
             high=high,
             pass_at=pass_at,
             kind=kind,
+            target=target,
         )
         vars(fn).update(channel=channel, applies=applies)
         return fn
@@ -90,7 +93,7 @@ def channel_of(fn: RewardFn) -> Channel:
     >>> def plain(completions, examples):
     ...     return [1.0 for _ in completions]
     >>> channel_of(plain)
-    Channel(name='plain', low=0.0, high=1.0, pass_at=1.0, kind='quality')
+    Channel(name='plain', low=0.0, high=1.0, pass_at=1.0, kind='quality', target=None)
     """
     declared = getattr(fn, "channel", None)
     return declared if isinstance(declared, Channel) else Channel(name=_function_name(fn))

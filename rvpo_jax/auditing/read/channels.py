@@ -35,7 +35,7 @@ def make_channels(
     Args:
       names: M names.
       rewards: ``[N, M]`` float32, NaN where not scored; at least one number per channel.
-      options: ``pass_at``, ``ranges`` and ``constraints``.
+      options: ``pass_at``, ``ranges``, ``constraints`` and ``targets``.
       declared: Name to the fields of a channel, as a run of ours wrote them.
 
     Returns:
@@ -45,8 +45,8 @@ def make_channels(
     Raises:
       ValueError: if an option names a channel that does not exist.
     """
-    said = {"pass": options.pass_at, "range": options.ranges, "constraint": options.constraints}
-    check_channels(said, names)
+    said = {"pass": options.pass_at, "range": options.ranges, "target": options.targets}
+    check_channels(said | {"constraint": options.constraints}, names)
     channels, assumed, observed, notes = [], set(), set(), []
     for name, column in zip(names, rewards.T, strict=True):
         values = column[np.isfinite(column)]
@@ -112,9 +112,22 @@ def _make_channel(
         low = 0.0 if pass_at > 0 else pass_at - max(1.0, -pass_at)
     high = max(high, pass_at)
     declared_constraint = own is not None and own.kind == "constraint"
-    if name in options.constraints or declared_constraint:
-        return Channel(name=name, low=low, high=high, pass_at=pass_at, kind="constraint")
-    return Channel(name=name, low=low, high=high, pass_at=pass_at)
+    is_constraint = name in options.constraints or declared_constraint
+    target = options.targets.get(name, None if own is None else own.target)
+    if target is not None and not low <= target <= high:
+        raise Refusal(
+            f"--target of channel {shown(name)} must lie in its range, [{low:g}, {high:g}], got "
+            f"{target:g}.",
+            f"Give the range with --range {shown(name)}=LOW,HIGH.",
+        )
+    return Channel(
+        name=name,
+        low=low,
+        high=high,
+        pass_at=pass_at,
+        kind="constraint" if is_constraint else "quality",
+        target=target,
+    )
 
 
 def _guess_notes(name: str, guess: Guess) -> list[Note]:
@@ -145,6 +158,7 @@ def _declared_channel(name: str, declared: Mapping[str, Mapping[str, Any]]) -> C
         kind = fields.get("kind", "quality")
         rounded = _as_float32(pass_at)
         pass_at = rounded if low < rounded <= high else pass_at
-        return Channel(name=name, low=low, high=high, pass_at=pass_at, kind=kind)
+        target = fields.get("target")
+        return Channel(name=name, low=low, high=high, pass_at=pass_at, kind=kind, target=target)
     except (KeyError, TypeError, ValueError, OverflowError):
         return None

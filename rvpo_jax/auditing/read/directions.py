@@ -28,7 +28,8 @@ def turn_channels(
     Args:
       names: M names.
       rewards: ``[N, M]`` float32, NaN where not scored.
-      options: ``pass_at``, ``pass_below``, ``lower_is_better`` and ``ranges``.
+      options: ``pass_at``, ``pass_below``, ``lower_is_better``, ``ranges`` and
+        ``targets``.
       declared: names of channels that a run of ours declares, of which nothing is asked.
 
     Returns:
@@ -39,7 +40,7 @@ def turn_channels(
     """
     _check(names, options)
     rewards, marks, notes = rewards.copy(order="K"), dict(options.pass_at), []
-    ranges = dict(options.ranges)
+    ranges, targets = dict(options.ranges), dict(options.targets)
     for index, name in enumerate(names):
         column = rewards[:, index]
         if name in options.pass_at and name in options.pass_below:
@@ -57,11 +58,14 @@ def turn_channels(
                 marks[name] = -options.pass_below[name]
             if name in ranges:
                 ranges[name] = (-ranges[name][1], -ranges[name][0])
+            if name in targets:
+                targets[name] = -targets[name]
             text = f"{shown(name)} is better when lower, and used as its negative."
             notes.append(Note(kind="turned", count=1, text=text))
         elif name not in options.pass_at and name not in declared:
             notes += _question(name, column)
-    return rewards, dataclasses.replace(options, pass_at=marks, ranges=ranges), notes
+    changed = dataclasses.replace(options, pass_at=marks, ranges=ranges, targets=targets)
+    return rewards, changed, notes
 
 
 def _question(name: str, column: np.ndarray) -> list[Note]:

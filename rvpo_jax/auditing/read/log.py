@@ -68,6 +68,8 @@ class ReadOptions:
     """Channel to the smallest and the largest raw value that it can have."""
     constraints: tuple[str, ...] = ()
     """Channels that must be met."""
+    targets: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Channel to the mean raw value that rules with targets or multipliers aim for."""
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -91,6 +93,12 @@ class ReadOptions:
                 raise Refusal(
                     f"--pass of channel {shown(name)} must be a finite float32, got {value}.",
                     "Give the raw reward from which the channel counts as met.",
+                )
+        for name, value in self.targets.items():
+            if not math.isfinite(value):
+                raise Refusal(
+                    f"--target of channel {shown(name)} must be finite, got {value}.",
+                    "Give the mean raw reward that the rule aims for.",
                 )
         for name, (low, high) in self.ranges.items():
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
