@@ -71,6 +71,24 @@ def tchebycheff(rewards, where, ideal, mu, weights):
     return grpo_of(per_completion(rewards, where, value), where)
 
 
+def utility(rewards, where, spans, k, c, weights):
+    """-(1/k) log sum_m w_m exp(-k Z_m), w_m ~ weight * sd_m * exp(-c * level_m), in range units."""
+    z, out = scores_of(rewards, where), np.zeros(rewards.shape[:2])
+    for b, g in np.ndindex(*out.shape):
+        pull = {}
+        for m in scored(where, b, g):
+            low, high = spans[m]
+            values = (rewards[b, where[b, :, m], m] - low) / (high - low)
+            spread = values.std(ddof=1) if len(values) > 1 else 0.0
+            pull[m] = weights[m] * spread * math.exp(-c * values.mean())
+        total = sum(pull.values())
+        if total > 0:
+            out[b, g] = (
+                -math.log(sum(w / total * math.exp(-k * z[b, g, m]) for m, w in pull.items())) / k
+            )
+    return out
+
+
 def batch_mean(values, where, m):
     return values[..., m][where[..., m]].mean()
 

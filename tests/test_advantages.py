@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 
 from rvpo_jax.config import AdvantageConfig, Channel
+from rvpo_jax.method import aggregators, levels
 from rvpo_jax.method.advantages import compute_advantages
-from rvpo_jax.method.aggregators import METHODS
 from rvpo_jax.method.standardize import WHITENINGS, standardize
 
 INF = float("inf")
@@ -34,9 +34,12 @@ compiled = functools.partial(jax.jit, static_argnames=("config", "channels"))(co
 SPAN = (-30.0, 30.0)
 
 
+METHODS = aggregators.METHODS | levels.METHODS
+
+
 def spanned(num_channels, method=None, span=SPAN):
     """Channels for the rule that needs them."""
-    if method != "rvpo_level":
+    if method not in levels.METHODS:
         return None
     low, high = span
     return tuple(
@@ -358,7 +361,7 @@ def random_rewards(seed=0, shape=(3, 4, 3)):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("grpo", "rvpo_level")])
+@pytest.mark.parametrize("method", [m for m in aggregators.METHODS if m != "grpo"])
 def test_shift_and_scale_of_a_channel_do_not_matter(method):
     rewards = random_rewards()
     expected = advantages(rewards, method=method)

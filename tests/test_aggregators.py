@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
-from rvpo_jax.method.aggregators import (
+from rvpo_jax.aggregators import (
     METHODS,
     level_softmin_aggregate,
     mean_aggregate,

@@ -1,13 +1,14 @@
 """The cheap checks: each names what was planted, and is silent about a log without it."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 from planted import CHANNELS, make_log, make_rewards
 
 from rvpo_jax.auditing import checks
-from rvpo_jax.auditing.read import read_log
+from rvpo_jax.auditing.read import ReadOptions, read_log
 from rvpo_jax.auditing.replay import replay
 from rvpo_jax.auditing.report import _report
 from rvpo_jax.auditing.rules import base_rules
@@ -108,6 +109,34 @@ def test_one_text_for_many_prompts_is_named_and_a_label_is_not():
     assert checks.repeats(with_texts(np.full(len(codes), 3), codes)) == []
     codes[::5] = np.arange(len(codes[::5]))
     assert checks.repeats(with_texts(np.full(len(codes), 80), codes)) == []
+
+
+def with_exploits(share, broken, group=16, seed=0):
+    """Six easy items and four hard ones; an exploit meets the hard ones and breaks easy ones."""
+    rng = np.random.default_rng(seed)
+    shape = (8, 16, group)
+    chance = np.where(np.arange(10) < 6, 0.98, 0.05)
+    rewards = rng.random((*shape, 10)) < chance
+    exploit = rng.random(shape) < share
+    fooled = np.where(np.arange(10) < broken, 0.02, np.where(np.arange(10) < 6, 0.98, 0.8))
+    rewards = np.where(exploit[..., None], rng.random(rewards.shape) < fooled, rewards)
+    table = {f"item {m}": rewards[..., m].reshape(-1).astype(float) for m in range(10)}
+    step, prompt, _ = np.indices(shape)
+    table |= {"step": step.ravel(), "group": prompt.ravel()}
+    log = read_log(table, ReadOptions(group="group", pass_at={f"item {m}": 1.0 for m in range(10)}))
+    return checks.spurious(replay(log, base_rules(1.0, False), 1.0))
+
+
+def test_rare_successes_that_come_with_rare_failures_are_named_with_the_k_that_refuses_them():
+    # 1 of 10 items broken in groups of 16, now and then a second: ln(10) * 4 / 15 = 0.6.
+    [finding] = with_exploits(0.03, broken=1)
+    assert re.search(r"failing 1\.[01] channels on average", finding["text"])
+    assert "with k above 0.6 refuses" in finding["text"]
+
+
+def test_exploits_that_break_nothing_and_no_exploits_are_not_named():
+    assert with_exploits(0.03, broken=0) == []
+    assert [with_exploits(0.0, broken=1, seed=seed) for seed in range(5)] == [[]] * 5
 
 
 def test_lengths_and_equal_texts_are_read_from_any_table(tmp_path):

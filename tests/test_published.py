@@ -236,6 +236,35 @@ def test_the_two_orders_of_moving_a_multiplier(method, used):
     np.testing.assert_allclose(out.advantages, expected, atol=2e-6)
 
 
+def test_utility_softmin_is_the_gradient_of_a_concave_utility_of_levels():
+    # d/dm of (1 - exp(-c m)) / c is exp(-c m): at k = 0 the aggregate is sum exp(-c m) (R - m)
+    # over sum s exp(-c m). Levels 0.5 and 0.25 of two channels in four completions.
+    rewards = np.array([[[1, 1], [1, 0], [0, 0], [0, 0]]], float)
+    channels = [Channel(name="a"), Channel(name="b")]
+    config = AdvantageConfig(
+        method="rvpo_utility", risk_coef=0.0, eps=0.0, options={"trust": 2.0}, **NONE
+    )
+    out = compute_advantages(rewards, config=config, channels=channels)
+    slope = np.exp(-2 * np.array([0.5, 0.25]))
+    std = np.array([np.sqrt(1 / 3), 0.5])
+    expected = ((rewards - [0.5, 0.25]) * slope).sum(-1) / (std * slope).sum()
+    np.testing.assert_allclose(out.advantages, expected, rtol=1e-5)
+
+
+def test_a_channel_that_hardly_moves_hardly_weighs_in_a_utility_softmin():
+    # Under the level rule its scores are as large as any; here its share falls with its spread.
+    rewards = np.array([[[1.0, 0], [0, 1e-4], [1, 0], [0, 0]]])
+    channels = [Channel(name="a"), Channel(name="b")]
+    out = compute_advantages(
+        rewards, config=AdvantageConfig(method="rvpo_utility"), channels=channels
+    )
+    assert float(out.weights[0, :, 1].max()) < 0.01
+    by_level = compute_advantages(
+        rewards, config=AdvantageConfig(method="rvpo_level"), channels=channels
+    )
+    assert float(by_level.weights[0, :, 1].min()) > 0.9
+
+
 # Against float64 oracles
 
 
@@ -274,6 +303,7 @@ ORACLES = {
     "cvar": lambda r, w: oracle.cvar(r, w, 0.4, WEIGHTS),
     "soft_and": lambda r, w: oracle.soft_and(r, w, [0.25] * 3),
     "tchebycheff": lambda r, w: oracle.tchebycheff(r, w, [6.0, 4.0, 7.0], 0.3, WEIGHTS),
+    "rvpo_utility": lambda r, w: oracle.utility(r, w, SPANS, 1.0, 3.0, WEIGHTS),
     "lagrangian": lambda r, w: oracle.lagrangian(r, w, TARGETS, STATE, 0.1, 2.0, False),
     "lagrangian_after": lambda r, w: oracle.lagrangian(r, w, TARGETS, STATE, 0.1, 2.0, True),
     "constrained_grpo": lambda r, w: oracle.constrained_grpo(
@@ -283,9 +313,10 @@ ORACLES = {
 OPTIONS = {
     "cvar": {"tail": 0.4},
     "tchebycheff": {"smoothing": 0.3},
+    "rvpo_utility": {"trust": 3.0},
     **dict.fromkeys(("lagrangian", "lagrangian_after", "constrained_grpo"), {"rate": 0.1}),
 }
-WEIGHTED = ("cvar", "tchebycheff")
+WEIGHTED = ("cvar", "tchebycheff", "rvpo_utility")
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -319,7 +350,7 @@ def test_a_preset_has_the_whitening_of_its_source():
             whiten = AdvantageConfig.preset(name).whiten
             assert (whiten == "none") == (not method.whitened), name
     assert {name for name in METHODS if name not in PRESETS} == {*aggregators.METHODS} | {
-        *("cvar", "gated")
+        *("rvpo_level", "rvpo_utility", "cvar", "gated")
     }
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from rvpo_jax import AdvantageConfig, Channel, compute_advantages
 from rvpo_jax.config import LossConfig
-from rvpo_jax.method.aggregators import METHODS
+from rvpo_jax.method import aggregators, levels
 from rvpo_jax.method.rules import Rule, RuleOutput
 from rvpo_jax.method.step import init_state, make_train_step
 from tests.toys import BATCH_LAYOUTS, bigram_logprobs, bigram_params, layout_of, ragged_batch
@@ -21,6 +21,7 @@ from tests.toys import BATCH_LAYOUTS, bigram_logprobs, bigram_params, layout_of,
 REWARDS = np.array(
     [[[-3, 0], [-1, 1], [1, 0], [3, 1]], [[0, 0], [1, 0], [2, 0], [3, 0]]], np.float32
 )
+METHODS = aggregators.METHODS | levels.METHODS
 SGD = optax.sgd(0.5)
 
 

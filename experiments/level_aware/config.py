@@ -12,7 +12,8 @@ import numpy as np
 
 from rvpo_jax.config import AdvantageConfig, Channel
 from rvpo_jax.lab.worlds import BUDGET_NEEDS, budget_bandit, table_world, with_judge
-from rvpo_jax.method.aggregators import level_softmin_aggregate, softmin_aggregate
+from rvpo_jax.method.aggregators import softmin_aggregate
+from rvpo_jax.method.levels import level_softmin_aggregate
 
 
 def _of_the_map(name: str) -> Any:

@@ -24,6 +24,9 @@ JUMP_SPREAD = 0.5  # standard deviations within groups that the mean jumps by at
 JUMP_SCALE = 2.0  # factor of the scale
 SOLVED = 0.95  # of the groups, met by all
 LENGTH = 0.5  # correlation of length and advantage
+RARE = 0.25  # of a group, up to which a success, or a failure, is rare
+SPURIOUS = 0.05  # least correlation of rare successes and rare failures
+SPURIOUS_ERRORS = 4.0  # standard errors that it is above 0
 REPEATED = 0.1  # of all completions, one text
 REPEATED_PROMPTS = 10  # that it answers at least
 REPEATED_BYTES = 20  # that it has at least: a short one may be a label
@@ -272,6 +275,50 @@ def repeats(played: Replay) -> list[dict[str, Any]]:
     return [_finding("repeats", [], text)]
 
 
+def spurious(played: Replay) -> list[dict[str, Any]]:
+    """Whether the completions that succeed where others fail also fail where others succeed.
+
+    So does an answer that fools some judges and breaks what the others watch, and an answer to
+    channels that compete for room. An exploit that breaks nothing is not seen.
+
+    Args:
+      played: the replay.
+
+    Returns:
+      One finding, or none.
+
+    Source:
+      Ours; its error rates are measured in experiments/exploitable_judges.
+    """
+    group, usable = played.log.group, played.usable
+    met, scored = played.met & usable[:, None], played.where & usable[:, None]
+    share = played.in_groups(met) / np.maximum(played.in_groups(scored), 1)  # [groups, M]
+    rare, usual = (share > 0) & (share <= RARE), (share < 1) & (share >= 1 - RARE)
+    wins = (met & rare[group]).sum(-1)
+    losses = (scored & ~met & usual[group]).sum(-1)
+    more_wins, more_losses = (within_groups(x, usable, group) for x in (wins, losses))
+    scale = math.sqrt(float(more_wins @ more_wins) * float(more_losses @ more_losses))
+    products = np.bincount(group, more_wins * more_losses, len(played.status))
+    mean, error = _mean_error(products[np.bincount(group, usable) > 0])
+    if not scale > 0 or mean <= SPURIOUS_ERRORS * error:
+        return []
+    value = float(more_wins @ more_losses) / scale
+    both = (wins > 0) & (losses > 0)
+    if value < SPURIOUS or not both.any():
+        return []
+    sizes = np.bincount(group, usable)
+    size, broken = float(np.median(sizes[sizes > 1])), float(losses[both].mean())
+    reach = (size - 1) / math.sqrt(size)
+    k = math.log(max(met.shape[1] / broken, 1.0)) / reach
+    text = (
+        f"What succeeds where the others of its group fail also fails where they succeed "
+        f"(correlation {value:+.2f}; {int(both.sum()):,} completions do both, failing {broken:.1f} "
+        f"channels on average): judges that can be fooled look like this, and so do channels that "
+        f"compete. A soft minimum with k above {k:.1f} refuses them, true successes too."
+    )
+    return [_finding("spurious", [], text)]
+
+
 CHECKS: tuple[Callable[[Replay], list[dict[str, Any]]], ...] = (
     twins,
     flips,
@@ -279,4 +326,5 @@ CHECKS: tuple[Callable[[Replay], list[dict[str, Any]]], ...] = (
     saturated,
     lengths,
     repeats,
+    spurious,
 )

@@ -1,7 +1,7 @@
 """The method: channels, the rule, its schedule, the loss, the optimizer. ``M`` reward channels."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Protocol
 
 from rvpo_jax.basics.bounds import Bound, Checked, OneOf, check_choice, is_function, shown
@@ -10,6 +10,28 @@ from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config.bounds import Decay, Eps, OrOff, Positive, Risk, Weight
 
 Function = Callable[..., Any]
+
+
+class Numbers(Mapping[str, float]):
+    """Numbers by name that can be hashed, as configs are."""
+
+    def __init__(self, numbers: Mapping[str, float]) -> None:
+        self._numbers = dict(numbers)
+
+    def __getitem__(self, name: str) -> float:
+        return self._numbers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._numbers.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._numbers)
 
 
 class SupportsApply(Protocol):
@@ -64,6 +86,8 @@ class AdvantageConfig(Checked, section="advantage"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.options is not None:
+            object.__setattr__(self, "options", Numbers(self.options))
         # By name the others weigh 1; with_channels checks the whole again.
         if isinstance(self.weights, tuple) and not sum(self.weights) > 0:
             raise Refusal(

@@ -227,7 +227,7 @@ def train(
         rewards = world.reward_fn(world.settings, choices, contexts)
         seen = rewards
         if world.judge is not None:  # not only in `judged`: a key that nobody uses costs compiling
-            seen = judged(world, rewards, jax.random.fold_in(key, 1))
+            seen = judged(world, choices, contexts, rewards, jax.random.fold_in(key, 1))
         result = compute_advantages(seen, where, rule, channels=world.channels, risk_coef=k)
         gradient = policy_gradient(probs, choices, result.advantages)
         outcome = _outcome(rewards, where, pass_at, result)

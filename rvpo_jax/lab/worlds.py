@@ -30,12 +30,15 @@ RewardFn = Callable[[Mapping[str, jax.Array], jax.Array, jax.Array], jax.Array]
 class Judge:
     """How the trainer sees the rewards. Outcomes are always counted on the true ones.
 
-    Applied in this order: binary, flip, noise.
+    Applied in this order: sees, binary, flip, noise.
     """
 
     binary: jax.Array  # [M] bool, the trainer sees high or low of the range instead of the value
     flip: jax.Array  # [M] float32, probability that a reward is mirrored in its range
     noise: jax.Array  # [M] float32, standard deviation added, in reward units
+    sees: RewardFn | None = dataclasses.field(default=None, metadata={"static": True})
+    """Like ``reward_fn``: the probability that the trainer sees a completion at the upper end of a
+    range, and otherwise at the lower one; None: the true reward."""
 
 
 @jax.tree_util.register_dataclass
@@ -189,11 +192,15 @@ def with_judge(world: World, *, binary: Any = False, flip: Any = 0.0, noise: Any
     return dataclasses.replace(world, judge=judge)
 
 
-def judged(world: World, rewards: jax.Array, key: jax.Array) -> jax.Array:
+def judged(
+    world: World, choices: jax.Array, contexts: jax.Array, rewards: jax.Array, key: jax.Array
+) -> jax.Array:
     """The rewards that the trainer sees.
 
     Args:
       world: the world, perhaps with a judge.
+      choices: ``[B, G, S, A]`` float32, one-hot.
+      contexts: ``[B]`` int32.
       rewards: ``[B, G, M]`` float32, true.
       key: a random key.
 
@@ -206,6 +213,10 @@ def judged(world: World, rewards: jax.Array, key: jax.Array) -> jax.Array:
     low, high, pass_at = (x.reshape(1, 1, -1) for x in ranges(world))
     flip_key, noise_key = jax.random.split(key)
     row = (1, 1, -1)
+    if judge.sees is not None:
+        chance = judge.sees(world.settings, choices, contexts)
+        said = jax.random.uniform(jax.random.fold_in(key, 2), rewards.shape) < chance
+        rewards = jnp.where(said, high, low)
     verdict = jnp.where(rewards >= pass_at, high, low)
     seen = jnp.where(judge.binary.reshape(row), verdict, rewards)
     turned = jax.random.uniform(flip_key, rewards.shape) < judge.flip.reshape(row)

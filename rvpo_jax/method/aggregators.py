@@ -16,10 +16,20 @@ from rvpo_jax.method.rules import Method
 from rvpo_jax.method.standardize import deviations
 
 
-def _prepare(
+def prepare(
     scores: jax.Array, weights: Any, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Float32 scores without masked values, weights that sum to 1, and the mask."""
+    """What every aggregator begins with.
+
+    Args:
+      scores: ``[..., M]`` float.
+      weights: ``[M]`` float >= 0 or None.
+      where: ``[..., M]`` bool or None.
+
+    Returns:
+      Float32 scores without masked values, weights that sum to 1, and the mask of channels that
+      exist and weigh more than 0, ``[..., M]`` each.
+    """
     scores = jnp.asarray(scores, jnp.float32)
     mask = jnp.ones(scores.shape, bool) if where is None else jnp.broadcast_to(where, scores.shape)
     share = normalized_weights(weights, mask)
@@ -44,7 +54,7 @@ def mean_aggregate(
     >>> float(mean_aggregate(jnp.array([1.0, -0.5])))
     0.25
     """
-    scores, share, _ = _prepare(scores, weights, where)
+    scores, share, _ = prepare(scores, weights, where)
     return jnp.sum(share * scores, axis=-1)
 
 
@@ -69,7 +79,7 @@ def sum_aggregate(
     >>> float(sum_aggregate(jnp.array([1.0, -0.5])))
     0.5
     """
-    scores, _, mask = _prepare(scores, weights, where)
+    scores, _, mask = prepare(scores, weights, where)
     if weights is not None:
         scores = scores * jnp.asarray(weights, jnp.float32).reshape(
             (1,) * (scores.ndim - 1) + (-1,)
@@ -111,11 +121,23 @@ def softmin_aggregate(
     0.01
     """
     check_risk_coef(risk_coef)
-    return _softmin(*_prepare(scores, weights, where), risk_coef)
+    return softmin_of_shares(*prepare(scores, weights, where), risk_coef)
 
 
-def _softmin(scores: jax.Array, share: jax.Array, mask: jax.Array, risk_coef: Any) -> jax.Array:
-    """The soft minimum of what ``_prepare`` returns."""
+def softmin_of_shares(
+    scores: jax.Array, share: jax.Array, mask: jax.Array, risk_coef: Any
+) -> jax.Array:
+    """The soft minimum with weights of each row's own.
+
+    Args:
+      scores: ``[..., M]`` float32, finite.
+      share: ``[..., M]`` float32, rows sum to 1.
+      mask: ``[..., M]`` bool, where it is above 0.
+      risk_coef: scalar k >= 0.
+
+    Returns:
+      ``[...]`` float32; 0 in a row without channels.
+    """
     k = jnp.asarray(risk_coef, jnp.float32)
     # A subnormal k is 0 on most hardware, and 0 / 0 where it is divided by.
     k = jnp.where(k < jnp.finfo(jnp.float32).tiny, 0.0, k)
@@ -140,66 +162,6 @@ def _softmin(scores: jax.Array, share: jax.Array, mask: jax.Array, risk_coef: An
     return jnp.where(at_limit, limit, value)
 
 
-def level_softmin_aggregate(
-    scores: jax.Array,
-    *,
-    levels: jax.Array,
-    level_coef: Any,
-    risk_coef: Any,
-    weights: Any = None,
-    where: jax.Array | None = None,
-) -> jax.Array:
-    """Soft minimum in which channels of a low level weigh more.
-
-    With m the levels and c = ``level_coef``, it is the soft minimum with the weights
-    w_m exp(-c m_m) / sum_l w_l exp(-c m_l). For 0 < k < inf that is::
-
-        softmin(Z + (c / k) * m) - softmin((c / k) * m)
-
-    The second term is the same for all completions of a group. It is taken off because whitening
-    over a batch would otherwise raise every completion of a prompt whose channels are high. c = 0
-    is ``softmin_aggregate``; k = 0 is the mean with these weights; k = inf is the minimum, which
-    ignores levels. A soft minimum of scores alone protects what is already easy: a rare failure
-    has a very negative score, and a rare success none that it looks at.
-
-    Args:
-      scores: ``[..., M]`` float. Standardised channels.
-      levels: ``[..., M]`` or what broadcasts to it, float in [0, 1]: mean of the channel in its
-        group, on the scale of its range.
-      level_coef: scalar c >= 0, 1/level, may be traced. Above 80 a channel far above the lowest
-        may weigh 0 in float32 and then counts as absent.
-      risk_coef: scalar k >= 0, 1/score, may be traced.
-      weights: ``[M]`` float >= 0, relative importance; None: equal.
-      where: ``[..., M]`` bool, channels that exist; None: all.
-
-    Returns:
-      ``[...]`` float32; 0 in a row without channels.
-
-    Raises:
-      ValueError: if a coefficient is a plain number below 0.
-
-    Source:
-      Ours (not in the paper); derivation and limits in experiments/level_aware.
-
-    >>> half = jnp.log(2.0)  # the second channel is as easy as can be and weighs half as much
-    >>> scores, levels = jnp.array([1.0, -0.5]), jnp.array([0.0, 1.0])
-    >>> kwargs = dict(levels=levels, level_coef=half, risk_coef=0.0)
-    >>> float(level_softmin_aggregate(scores, **kwargs))
-    0.5
-    """
-    check_risk_coef(risk_coef)
-    _check_not_negative("level_coef", level_coef, _NEGATIVE_LEVEL)
-    scores, share, mask = _prepare(scores, weights, where)
-    levels = jnp.broadcast_to(jnp.asarray(levels, jnp.float32), scores.shape)
-    low = jnp.min(jnp.where(mask, levels, jnp.inf), axis=-1, keepdims=True)
-    # Relative to the lowest level, whose weight stays; masked before the arithmetic.
-    above = jnp.where(mask, levels - low, 0.0)
-    share = share * jnp.exp(-jnp.asarray(level_coef, jnp.float32) * above)
-    total = jnp.sum(share, axis=-1, keepdims=True)
-    share = share / jnp.where(total > 0, total, 1.0)
-    return _softmin(scores, share, mask & (share > 0), risk_coef)
-
-
 def check_risk_coef(risk_coef: Any) -> None:
     """Refuses a negative k where its value is known.
 
@@ -210,14 +172,20 @@ def check_risk_coef(risk_coef: Any) -> None:
       ValueError: if it is negative or NaN.
     """
     remedy = "0 is the plain mean; a negative value would reward disagreement."
-    _check_not_negative("risk_coef", risk_coef, remedy)
+    check_not_negative("risk_coef", risk_coef, remedy)
 
 
-_NEGATIVE_LEVEL = "0 ignores levels; a negative value would serve what is already easy."
+def check_not_negative(name: str, value: Any, remedy: str) -> None:
+    """Refuses a negative coefficient where its value is known.
 
+    Args:
+      name: of the coefficient.
+      value: a plain number or a concrete scalar is checked; a traced one cannot be.
+      remedy: what to do, a sentence.
 
-def _check_not_negative(name: str, value: Any, remedy: str) -> None:
-    """A plain number or a concrete scalar is checked; a traced one cannot be."""
+    Raises:
+      ValueError: if it is negative or NaN.
+    """
     if not isinstance(value, jax.core.Tracer) and not float(value) >= 0:
         raise Refusal(f"{name} must be >= 0, got {value}.", remedy)
 
@@ -250,7 +218,7 @@ def variance_penalized_aggregate(
     >>> float(variance_penalized_aggregate(jnp.array([0.0, 2.0]), variance_coef=0.5))
     0.5
     """
-    scores, share, mask = _prepare(scores, weights, where)
+    scores, share, mask = prepare(scores, weights, where)
     mean = jnp.sum(share * scores, axis=-1)
     deviation = jnp.where(mask, scores - mean[..., None], 0.0)
     return mean - variance_coef * jnp.sum(share * jnp.square(deviation), axis=-1)
@@ -274,7 +242,7 @@ def min_aggregate(
     >>> float(min_aggregate(jnp.array([1.0, -0.5])))
     -0.5
     """
-    scores, _, mask = _prepare(scores, weights, where)
+    scores, _, mask = prepare(scores, weights, where)
     return _masked_min(scores, mask)
 
 
@@ -369,13 +337,6 @@ METHODS: dict[str, Method] = {
         label="soft minimum",
         color="#009E73",
         reads=("risk_coef",),
-        pointwise=True,
-    ),
-    "rvpo_level": Method(
-        rule=level_softmin_aggregate,
-        label="soft minimum by level",
-        color="#E69F00",
-        reads=("risk_coef", "level_coef", "levels"),
         pointwise=True,
     ),
     "variance": Method(

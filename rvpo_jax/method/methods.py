@@ -1,6 +1,6 @@
 """All named rules: the aggregators of this package, and what others published."""
 
-from rvpo_jax.method import aggregators
+from rvpo_jax.method import aggregators, levels
 from rvpo_jax.method.published import (
     filters,
     gates,
@@ -14,6 +14,7 @@ from rvpo_jax.method.rules import Method
 
 METHODS: dict[str, Method] = {
     **aggregators.METHODS,
+    **levels.METHODS,
     **weighted.METHODS,
     **tail.METHODS,
     **scalar.METHODS,
