@@ -9,12 +9,14 @@ from rvpo_jax.method.aggregators import (
 )
 from rvpo_jax.method.levels import level_softmin_aggregate
 from rvpo_jax.method.methods import METHODS
+from rvpo_jax.method.threshold import risk_coef_threshold
 
 __all__ = [
     "METHODS",
     "level_softmin_aggregate",
     "mean_aggregate",
     "min_aggregate",
+    "risk_coef_threshold",
     "softmin_aggregate",
     "sum_aggregate",
     "variance_penalized_aggregate",

@@ -56,7 +56,9 @@ class AdvantageConfig(Checked, section="advantage"):
     In Python also a rule: a function ``[B, G, M] -> [B, G]`` of the standardised channels, or a
     pair ``init``, ``apply``."""
     risk_coef: Annotated[float, Bound(ge=0, finite=False, hint=Risk.hint)] = 1.0
-    """k of the soft minimum, 1/score: 0 is the mean, inf the minimum. May be a traced scalar."""
+    """k of the soft minimum, 1/score: 0 is the mean, inf the minimum. Above ln(M / D) sqrt(G) /
+    (G - 1) whatever alone in its group fails D of M channels is refused, spurious or not. May be a
+    traced scalar."""
     variance_coef: Annotated[
         float, Bound(ge=0, hint="0 is the plain mean; the limit is method hard_min.")
     ] = 0.5
