@@ -178,11 +178,11 @@ def test_constrained_grpo_with_a_fixed_multiplier():
     channels = (CORRECTNESS, Channel(name="format", target=0.9))
     config = AdvantageConfig(method="constrained_grpo", options={"rate": 0.1}, **NONE)
     out = compute_advantages(
-        REWARDS, config=config, channels=channels, rule_state=jnp.array([0.0, 0.5])
+        REWARDS, config=config, channels=channels, rule_state={"multiplier": jnp.array([0.0, 0.5])}
     )
     np.testing.assert_allclose(out.advantages.ravel()[:2], [-1.594907, 0.045714], atol=2e-6)
     # 6 of 8 violate, 0.1 may: the multiplier grows by 0.1 * (0.75 - 0.1).
-    np.testing.assert_allclose(out.rule_state, [0.0, 0.565], atol=1e-6)
+    np.testing.assert_allclose(out.rule_state["multiplier"], [0.0, 0.565], atol=1e-6)
 
 
 def test_conditioned_is_eq_8_for_any_pair_of_channels():
@@ -230,7 +230,7 @@ def test_the_two_orders_of_moving_a_multiplier(method, used):
     channels = (CORRECTNESS, Channel(name="format", target=0.65))
     config = AdvantageConfig(method=method, options={"rate": 0.5}, **NONE)
     out = compute_advantages(REWARDS, config=config, channels=channels)
-    np.testing.assert_allclose(out.rule_state, [0.0, 0.2], atol=1e-7)
+    np.testing.assert_allclose(out.rule_state["multiplier"], [0.0, 0.2], atol=1e-7)
     total = REWARDS[..., 0] + used * REWARDS[..., 1]
     expected = (total - total.mean(1, keepdims=True)) / total.std(1, ddof=1, keepdims=True)
     np.testing.assert_allclose(out.advantages, expected, atol=2e-6)
@@ -335,12 +335,12 @@ def test_a_rule_agrees_with_its_formula_in_float64(method, seed):
         where,
         config,
         channels=channels_for(method),
-        rule_state=jnp.array(STATE) if has_memory else None,
+        rule_state={"multiplier": jnp.array(STATE)} if has_memory else None,
     )
     expected = ORACLES[method](rewards.astype(np.float64), where)
     if has_memory:
         expected, state = expected
-        np.testing.assert_allclose(out.rule_state, state, atol=1e-6)
+        np.testing.assert_allclose(out.rule_state["multiplier"], state, atol=1e-6)
     np.testing.assert_allclose(out.advantages, expected, atol=2e-5)
 
 

@@ -21,7 +21,7 @@ from tests.toys import BATCH_LAYOUTS, bigram_logprobs, bigram_params, layout_of,
 REWARDS = np.array(
     [[[-3, 0], [-1, 1], [1, 0], [3, 1]], [[0, 0], [1, 0], [2, 0], [3, 0]]], np.float32
 )
-METHODS = aggregators.METHODS | levels.METHODS
+METHODS = aggregators.METHODS | {"rvpo_level": levels.METHODS["rvpo_level"]}
 SGD = optax.sgd(0.5)
 
 
@@ -152,9 +152,24 @@ def test_a_multiplier_moves_once_per_step_whatever_the_minibatches_and_epochs():
     state = init_state(bigram_params(), SGD, jax.random.key(0), rule=rule, num_channels=2)
     seen = []
     for _ in range(3):
-        state, _, _ = step(state, batch)
+        state, _, metrics = step(state, batch)
         seen.append(float(state.rule_state[0]))
     assert seen == pytest.approx([0.1, 0.2, 0.3])
+    # One multiplier for two channels: no number of each channel, so it is no metric.
+    assert not [name for name in metrics if name.startswith("rule/")]
+
+
+def test_what_a_rule_remembers_of_each_channel_is_a_metric():
+    rewards = jnp.zeros((16, 4, 2)).at[:, 0, 1].set(1.0)
+    batch = dataclasses.replace(
+        ragged_batch(num_channels=2), rewards=rewards, where=jnp.ones((16, 4, 2), bool)
+    )
+    channels = [Channel(name="a"), Channel(name="b", target=0.75)]
+    rule = AdvantageConfig(method="lagrangian", options={"rate": 0.2})
+    step = jax.jit(make_train_step(bigram_logprobs, rule, SGD, channels=channels))
+    state = init_state(bigram_params(), SGD, jax.random.key(0), rule=rule, num_channels=2)
+    _, _, metrics = step(state, batch)
+    np.testing.assert_allclose(metrics["rule/multiplier"], [0.0, 0.1], atol=1e-6)
 
 
 def test_calls_without_a_state_start_afresh_and_with_one_go_on():

@@ -20,8 +20,10 @@ import numpy as np
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import AdvantageConfig
 from rvpo_jax.lab.worlds import World, judged, num_contexts, ranges
-from rvpo_jax.method.advantages import compute_advantages
+from rvpo_jax.method.advantages import compute_advantages, init_rule_state
 from rvpo_jax.method.diagnostics import channel_metrics, quiet_failures
+from rvpo_jax.method.methods import METHODS
+from rvpo_jax.method.rules import method_of
 
 
 @jax.tree_util.register_dataclass
@@ -38,7 +40,7 @@ class History:
     joint_pass: jax.Array  # [T] share that meets every channel
     quiet_failures: jax.Array  # [T, M] share that fails the channel and has a positive advantage
     quiet_any: jax.Array  # [T] share with a positive advantage that fails at least one channel
-    weight: jax.Array  # [T, M] mean weight of the channel in the aggregate
+    weight: jax.Array  # [T, M] mean weight of the channel in the aggregate; NaN: too costly
     alignment: jax.Array  # [T, M] correlation of advantages and scores: whom the update serves
     policy: jax.Array  # [T, N, R, A] probabilities of the choices, before the update
     logits: jax.Array  # [N, R, A] after the last update
@@ -214,7 +216,11 @@ def train(
         where = where & jnp.broadcast_to(present, where.shape)
     *_, pass_at = ranges(world)
 
-    def one_step(logits, key_and_k):
+    # Of a named rule whose weights are costly, nothing is said of who decided.
+    with_weights = callable(rule.method) or method_of(rule.method, METHODS).tells_weights
+
+    def one_step(carry, key_and_k):
+        logits, memory = carry
         key, k = key_and_k
         probs = jax.nn.softmax(logits)
         choices = sample_choices(
@@ -228,19 +234,29 @@ def train(
         seen = rewards
         if world.judge is not None:  # not only in `judged`: a key that nobody uses costs compiling
             seen = judged(world, choices, contexts, rewards, jax.random.fold_in(key, 1))
-        result = compute_advantages(seen, where, rule, channels=world.channels, risk_coef=k)
+        result = compute_advantages(
+            seen,
+            where,
+            rule,
+            channels=world.channels,
+            risk_coef=k,
+            rule_state=memory,
+            with_weights=with_weights,
+        )
         gradient = policy_gradient(probs, choices, result.advantages)
         outcome = _outcome(rewards, where, pass_at, result)
-        return logits + learning_rate * gradient, {**outcome, "policy": probs}
+        carry = logits + learning_rate * gradient, result.rule_state
+        return carry, {**outcome, "policy": probs}
 
-    def some_steps(logits, keys_and_k):
-        logits, rows = jax.lax.scan(one_step, logits, keys_and_k)
-        return logits, jax.tree_util.tree_map(lambda row: jnp.mean(row, axis=0), rows)
+    def some_steps(carry, keys_and_k):
+        carry, rows = jax.lax.scan(one_step, carry, keys_and_k)
+        return carry, jax.tree_util.tree_map(lambda row: jnp.mean(row, axis=0), rows)
 
     k = rule.risk_coef if risk_coef is None else risk_coef
     k = jnp.broadcast_to(jnp.asarray(k, jnp.float32), keys.shape)
     blocks = (keys.reshape(-1, record_every), k.reshape(-1, record_every))
-    logits, rows = jax.lax.scan(some_steps, world.logits, blocks)
+    start = world.logits, init_rule_state(rule, len(world.channels))
+    (logits, _), rows = jax.lax.scan(some_steps, start, blocks)
     return History(logits=logits, **rows)
 
 

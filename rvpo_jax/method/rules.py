@@ -125,6 +125,11 @@ class Method:
     weights: Callable[..., jax.Array] | None = None
     whitened: bool = True
 
+    @property
+    def tells_weights(self) -> bool:
+        """Whether who decided comes without a backward pass for each completion."""
+        return self.pointwise or self.weights is not None or isinstance(self.rule, Linear)
+
 
 def method_of(rule: Any, methods: Mapping[str, Method]) -> Method:
     """The record of whatever stands where a method name is accepted.

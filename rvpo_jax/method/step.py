@@ -103,13 +103,15 @@ def make_train_step(
       channels: the M channels, where the rule needs their ranges or names.
       risk_schedule: ``step -> k``; None: ``risk_coef`` of the config.
       weights_every: steps between computations of ``judged.weights`` for a user's rule, for which
-        they are costly, 0: never; NaN in between. Named rules have them at every step.
+        they are costly, 0: never; NaN in between. Named rules have them at every step, but for
+        those that ``Method.tells_weights`` says are costly too.
 
     Returns:
       The step. ``judged`` are the ``Advantages`` of the whole batch, over all devices. The metrics
       are float32 scalars but ``aggregate/weight``, ``[M]``: the mean weight of each channel in its
-      completion's aggregate. While a policy is the one that sampled, ``policy/loss`` is near 0
-      whatever it learns: the ratio is 1 and whitened advantages sum to about 0.
+      completion's aggregate, and what a rule remembers of each channel, ``rule/NAME``. While a
+      policy is the one that sampled, ``policy/loss`` is near 0 whatever it learns: the ratio is 1
+      and whitened advantages sum to about 0.
 
     Raises:
       ValueError: on names and functions that cannot be used.
@@ -144,6 +146,7 @@ def make_train_step(
             state, work, logprob_fn, optimizer, resolved, axis_name
         )
         metrics |= _rule_metrics(judged, where & ~jnp.isnan(rewards))
+        metrics |= _memory_metrics(judged.rule_state, rewards.shape[-1])
         metrics["risk_coef"] = jnp.asarray(risk_coef, jnp.float32)
         new_state = dataclasses.replace(
             state,
@@ -265,4 +268,13 @@ def _rule_metrics(judged: Advantages, where: jax.Array) -> Metrics:
         "aggregate/group_mean": mean(judged.aggregate, scored),
         "aggregate/dropped_frac": mean((scored & ~judged.keep).astype(jnp.float32), scored),
         "advantage/abs_mean": mean(jnp.abs(judged.advantages), scored),
+    }
+
+
+def _memory_metrics(rule_state: Any, num_channels: int) -> Metrics:
+    """What a rule remembers after this step: its scalars, and its numbers of each channel."""
+    return {
+        f"rule/{jax.tree_util.keystr(path, simple=True, separator='/') or 'memory'}": leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(rule_state)[0]
+        if jnp.shape(leaf) in ((), (num_channels,))
     }

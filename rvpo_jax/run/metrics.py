@@ -35,6 +35,8 @@ Name                              Meaning, unit
 ``audit/k_spread``                k times the standard deviation between scores of a completion
 ``audit/position``                0: the soft minimum is the mean, 1: the minimum
 ``aggregate/dropped_frac``        share of scored completions that the rule dropped
+``rule/<name>/<channel>``         what a rule with memory remembers of a channel after the step,
+                                  such as its multiplier; ``rule/<name>``: one number for all
 ``advantage/abs_mean``            mean absolute advantage
 ``policy/loss``                   loss of the update; near 0 while each batch is used once, by the
                                   policy that sampled it, whatever is learned: the ratio is 1 there

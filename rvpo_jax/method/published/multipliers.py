@@ -18,22 +18,24 @@ from rvpo_jax.method.published.channels import aimed, row
 from rvpo_jax.method.rules import Method, Option, Rule, RuleOutput
 from rvpo_jax.method.standardize import standardize
 
+Memory = dict[str, jax.Array]
 
-def no_multipliers(num_channels: int) -> jax.Array:
+
+def no_multipliers(num_channels: int) -> Memory:
     """The memory before the first step.
 
     Args:
       num_channels: M.
 
     Returns:
-      ``[M]`` zeros.
+      ``multiplier`` ``[M]``, zeros.
     """
-    return jnp.zeros(num_channels)
+    return {"multiplier": jnp.zeros(num_channels)}
 
 
 def lagrangian(
     scores: jax.Array,
-    rule_state: jax.Array,
+    rule_state: Memory,
     *,
     rewards: jax.Array,
     shifted: jax.Array,
@@ -57,7 +59,7 @@ def lagrangian(
 
     Args:
       scores: ``[B, G, M]``, not looked at.
-      rule_state: ``[M]`` multipliers.
+      rule_state: ``multiplier`` ``[M]``.
       rewards: ``[B, G, M]`` float32, raw.
       shifted: rewards less ``lowest``.
       lowest: ``[B, 1, M]``, the smallest reward of a group.
@@ -78,10 +80,10 @@ def lagrangian(
     """
     count = jnp.maximum(jnp.sum(scored, axis=(0, 1)), 1)
     mean = jnp.sum(rewards, axis=(0, 1), where=scored) / count
-    moved = _moved(
-        rule_state, row(channels, "target")[0, 0] - mean, scored, channels, rate, largest
-    )
-    used = rule_state if after_use else moved
+    shortfall = row(channels, "target")[0, 0] - mean
+    multiplier = rule_state["multiplier"]
+    moved = _moved(multiplier, shortfall, scored, channels, rate, largest)
+    used = multiplier if after_use else moved
     ones = jnp.ones(scores.shape[-1]) if weights is None else weights
     total = sum_then_standardize(
         scores,
@@ -92,7 +94,7 @@ def lagrangian(
         ddof=ddof,
         eps=eps,
     )
-    return RuleOutput(aggregate=total, state=moved)
+    return RuleOutput(aggregate=total, state={"multiplier": moved})
 
 
 def _moved(
@@ -111,7 +113,7 @@ def _moved(
 
 def constrained_grpo(
     scores: jax.Array,
-    rule_state: jax.Array,
+    rule_state: Memory,
     *,
     rewards: jax.Array,
     scored: jax.Array,
@@ -132,7 +134,7 @@ def constrained_grpo(
 
     Args:
       scores: ``[B, G, M]``.
-      rule_state: ``[M]`` multipliers.
+      rule_state: ``multiplier`` ``[M]``.
       rewards: ``[B, G, M]`` float32, raw.
       scored: ``[B, G, M]`` bool.
       channels: M channels, some with a target.
@@ -156,12 +158,11 @@ def constrained_grpo(
     )
     excess = rate_of_violation - (high - target) / (high - low)
     ones = jnp.ones(scores.shape[-1]) if weights is None else weights
-    has_target, multipliers = aimed(channels).reshape(1, 1, -1), rule_state.reshape(1, 1, -1)
-    parts = jnp.where(has_target, -multipliers * costs, ones.reshape(1, 1, -1) * scores)
-    return RuleOutput(
-        aggregate=jnp.sum(parts, axis=-1, where=scored),
-        state=_moved(rule_state, excess, scored, channels, rate, largest),
-    )
+    has_target, multiplier = aimed(channels).reshape(1, 1, -1), rule_state["multiplier"]
+    price = multiplier.reshape(1, 1, -1)
+    parts = jnp.where(has_target, -price * costs, ones.reshape(1, 1, -1) * scores)
+    moved = _moved(multiplier, excess, scored, channels, rate, largest)
+    return RuleOutput(aggregate=jnp.sum(parts, axis=-1, where=scored), state={"multiplier": moved})
 
 
 # Largest multipliers: AMO's; CTWA's code has none, and an Option is finite.

@@ -18,21 +18,21 @@ from rvpo_jax.method.rules import Method, Option, Rule, RuleOutput
 from rvpo_jax.method.standardize import deviations
 
 
-def no_ideal(num_channels: int) -> jax.Array:
+def no_ideal(num_channels: int) -> dict[str, jax.Array]:
     """The memory before the first step: any reward is better.
 
     Args:
       num_channels: M.
 
     Returns:
-      ``[M]``, the smallest float32.
+      ``best`` ``[M]``, the smallest float32.
     """
-    return jnp.full(num_channels, jnp.finfo(jnp.float32).min)
+    return {"best": jnp.full(num_channels, jnp.finfo(jnp.float32).min)}
 
 
 def tchebycheff_running(
     scores: jax.Array,
-    rule_state: jax.Array,
+    rule_state: dict[str, jax.Array],
     *,
     rewards: jax.Array,
     scored: jax.Array,
@@ -49,7 +49,7 @@ def tchebycheff_running(
 
     Args:
       scores: ``[B, G, M]``, not looked at.
-      rule_state: ``[M]``, the best rewards so far.
+      rule_state: ``best`` ``[M]``, the best rewards so far.
       rewards: ``[B, G, M]`` float32, raw.
       scored: ``[B, G, M]`` bool.
       smoothing: scalar >= 0, in reward units; 0: the largest distance.
@@ -65,9 +65,9 @@ def tchebycheff_running(
     """
     lowest = jnp.finfo(jnp.float32).min
     best = jnp.max(jnp.where(scored, rewards, lowest), axis=(0, 1))
-    ideal = jnp.maximum(rule_state, best)
+    ideal = jnp.maximum(rule_state["best"], best)
     distance = tchebycheff_distance(ideal.reshape(1, 1, -1), rewards, scored, weights, smoothing)
-    return RuleOutput(aggregate=standardized(-distance, scored, ddof, eps), state=ideal)
+    return RuleOutput(aggregate=standardized(-distance, scored, ddof, eps), state={"best": ideal})
 
 
 def no_progress(num_channels: int) -> dict[str, jax.Array]:

@@ -1,0 +1,81 @@
+"""All named rules, and the worlds that they are compared in."""
+
+import dataclasses
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from rvpo_jax.config import AdvantageConfig
+from rvpo_jax.method.methods import METHODS
+
+
+def _of(folder: str, name: str) -> Any:
+    """A module of another experiment; its config has the same name as this one."""
+    path = Path(__file__).parents[1] / folder / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{folder}_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+level_aware = _of("level_aware", "config")
+exploits = _of("exploitable_judges", "config")
+the_map, survey = level_aware.the_map, level_aware.survey
+
+# Needs constraints, which these worlds do not have.
+LEFT_OUT = ("gated",)
+
+
+def config_of(name: str, **fields: Any) -> AdvantageConfig:
+    """A rule with the whitening of its source; completions have one length here."""
+    whiten = "batch" if METHODS[name].whitened else "none"
+    return AdvantageConfig(method=name, whiten=whiten, **fields)
+
+
+RULES = {
+    **{name: config_of(name) for name in METHODS if name not in LEFT_OUT},
+    "rvpo, k = 0.5": config_of("rvpo", risk_coef=0.5),
+    "rvpo, k = 5": config_of("rvpo", risk_coef=5.0),
+    "rvpo_utility, c = 0": config_of("rvpo_utility", options={"trust": 0.0}),
+}
+SMOKE_RULES = ("gdpo", "lagrangian")
+AIM = {"targets": "all", "multipliers": "all but the first"}
+
+
+def aimed(cell: Any, needs: str) -> Any:
+    """The cell with targets for a rule that needs them: the marks from which a channel is met.
+
+    Rules with multipliers raise the first, easiest channel and constrain the others.
+    """
+    if needs not in AIM:
+        return cell
+    world = cell.world
+    marks = [float(mark) for mark in (world.pass_at if world.pass_at is not None else ())]
+    channels = tuple(
+        dataclasses.replace(channel, target=marks[m] if marks else channel.pass_at)
+        if m or needs == "targets"
+        else channel
+        for m, channel in enumerate(world.channels)
+    )
+    return dataclasses.replace(cell, world=dataclasses.replace(world, channels=channels))
+
+
+# The map's pairs and bases, its judges, and the worlds that level_aware judged on; no other group
+# sizes and numbers of channels, which are further programs for each rule.
+AXES = ("pair", "base", "noise", "flip", "binary")
+CELLS = [cell for cell in the_map.CELLS if cell.axis in AXES] + level_aware.HELD_OUT
+HOPELESS = level_aware.HOPELESS[:1]
+SMOKE_CELLS = level_aware.SMOKE_CELLS[:1]
+DESIGNS = [
+    design for design in exploits.drawn_designs(seed=exploits.DESIGN_SEED + 1) if design.broken
+]
+DESIGNS = [design for design in DESIGNS if design.group_size == 16][:24]
+SEEDS = range(200, 206)
+SMOKE_SEEDS = range(2)
+OPTIONS = {**the_map.OPTIONS, "steps": 1000, "record_every": 20}
+SMOKE_OPTIONS = the_map.SMOKE_OPTIONS
+EXPLOIT_OPTIONS = {"steps": 1000, "record_every": 20}
+# Outcomes and the sign that is better.
+COLUMNS = {"worst met": 1, "joint": 1, "quiet": -1, "mean": 1}
