@@ -32,6 +32,8 @@ _RULES = {
     "raw soft-min": (GREY, "P", ":"),
     "level soft-min": (METHODS["rvpo_level"].color, "*", "-."),
     "level weights": (SKY, "X", "-."),
+    "utility c=0": (METHODS["rvpo_utility"].color, "p", ":"),
+    "utility": (METHODS["rvpo_utility"].color, "h", "-."),
 }
 
 
