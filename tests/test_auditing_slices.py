@@ -82,7 +82,8 @@ def test_a_failure_that_is_paid_in_one_slice_alone_is_named():
     assert report["alarms"] == [alarm | {"test": "paid"}]
     assert report["focus"] == [alarm | {"why": "paid"}]
     without = audit(with_payment_in(make_log(), "law"), pass_at={"good": 1.0})
-    assert without["verdict"]["level"] == "no_alarm"
+    assert without["verdict"]["level"] == "watch"  # what wins and what fails go together in law
+    assert [check["check"] for check in without["checks"]] == ["spurious"]
     assert not any(s["topic"] == "Slices" for s in without["sentences"])
 
 

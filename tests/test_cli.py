@@ -266,7 +266,7 @@ def test_help_shows_functions_by_name_and_no_name_of_the_parsers_own(capsys, tmp
 @pytest.mark.parametrize(
     ("option", "choices"),
     [
-        ("--advantage.method", "{rvpo,rvpo_level,variance,hard_min,"),
+        ("--advantage.method", "{rvpo,variance,hard_min,gdpo,"),
         ("--advantage.whiten", "{batch,token,group,none}"),
         ("--loss.objective", "{clipped,gspo,cispo,dr_grpo,reinforce}"),
         ("--loss.kl-estimator", "{k1,k2,k3}"),

@@ -60,7 +60,7 @@ BAD_VALUES = [
     (RolloutConfig, "top_k", -1, "rollout.top_k must be >= 0, got -1"),
     (RolloutConfig, "top_p", 0.0, "rollout.top_p must lie in (0, 1], got 0.0"),
     (RolloutConfig, "top_p", 1.1, "rollout.top_p must lie in (0, 1], got 1.1"),
-    (AdvantageConfig, "method", "rpo", "advantage.method must be one of rvpo, rvpo_level"),
+    (AdvantageConfig, "method", "rpo", "advantage.method must be one of rvpo, variance"),
     (AdvantageConfig, "method", 3, "advantage.method must be one of rvpo"),
     (AdvantageConfig, "risk_coef", -0.1, "advantage.risk_coef must be >= 0, got -0.1"),
     (AdvantageConfig, "risk_coef", NAN, "advantage.risk_coef must be >= 0, got nan"),

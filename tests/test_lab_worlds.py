@@ -294,12 +294,33 @@ def test_a_judge_may_be_crude_wrong_and_noisy():
     world = worlds.table_world(np.zeros((2, 3)), channels)
     rewards = jnp.broadcast_to(jnp.array([1.0, 2.5, 1.0]), (50, 40, 3))
     crude = worlds.with_judge(world, binary=[True, True, False], flip=[0.0, 1.0, 1.0])
-    seen = worlds.judged(crude, rewards, jax.random.key(0))
+    choices, contexts = jnp.zeros((50, 40, 1, 2)), jnp.zeros(50, jnp.int32)
+    seen = worlds.judged(crude, choices, contexts, rewards, jax.random.key(0))
     # Below pass_at: low. Above: high, flipped to low. 1 mirrored in [-1, 3]: 1.
     np.testing.assert_array_equal(seen[0, 0], [-1.0, -1.0, 1.0])
     noisy = worlds.with_judge(world, noise=[0.0, 0.5, 0.0])
-    seen = np.asarray(worlds.judged(noisy, rewards, jax.random.key(0)))
+    seen = np.asarray(worlds.judged(noisy, choices, contexts, rewards, jax.random.key(0)))
     np.testing.assert_allclose(seen.std((0, 1)), [0.0, 0.5, 0.0], atol=0.03)
+
+
+def test_what_a_judge_sees_may_depend_on_the_choice_and_not_on_the_true_reward():
+    # The first arm is worth nothing and passes 9 of 10 times, the second the other way round.
+    world = worlds.table_world([[0.0], [1.0]])
+    seen_of = {"table": jnp.array([[[0.9], [0.1]]])}
+    judge = worlds.Judge(
+        binary=jnp.zeros(1, bool),
+        flip=jnp.zeros(1),
+        noise=jnp.zeros(1),
+        sees=lambda settings, choices, contexts: worlds.table_rewards(seen_of, choices, contexts),
+    )
+    world = dataclasses.replace(world, judge=judge)
+    choices = jax.nn.one_hot(jnp.broadcast_to(jnp.array([0, 1]), (5000, 2)), 2)[:, :, None]
+    contexts = jnp.zeros(5000, jnp.int32)
+    true = world.reward_fn(world.settings, choices, contexts)
+    seen = worlds.judged(world, choices, contexts, true, jax.random.key(0))
+    np.testing.assert_array_equal(true[0, :, 0], [0.0, 1.0])
+    assert set(np.unique(seen)) == {0.0, 1.0}
+    np.testing.assert_allclose(seen.mean(0)[:, 0], [0.9, 0.1], atol=0.015)
 
 
 def test_outcomes_are_counted_on_true_rewards_whatever_the_judge_says():

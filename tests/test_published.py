@@ -373,7 +373,7 @@ def compiled(order, scale, kept, twice, with_weights):
                 where,
                 AdvantageConfig(method=name, **NONE),
                 channels=channels_of(name),
-                with_weights=with_weights,
+                with_weights=with_weights and METHODS[name].tells_weights,
             )
             for name in METHODS
         }
@@ -383,6 +383,7 @@ def compiled(order, scale, kept, twice, with_weights):
 
 def under_all(rewards, where, order=(0, 1, 2), **variant):
     known = dict(scale=(1.0, 1.0, 1.0), kept=(0, 1, 2), twice=False, with_weights=not variant)
+    # Of some rules weights take a backward pass for each completion, which is tested elsewhere.
     run = compiled(tuple(order), **(known | variant))
     return run(jnp.asarray(rewards), jnp.asarray(where))
 
@@ -397,9 +398,10 @@ def test_the_order_of_prompts_completions_and_channels_does_not_matter():
     for name, out in whole.items():
         close = functools.partial(np.testing.assert_allclose, atol=2e-5, err_msg=name)
         close(moved[name].advantages, out.advantages[places])
-        close(moved[name].weights, out.weights[places], atol=2e-4)
+        if METHODS[name].tells_weights:
+            close(moved[name].weights, out.weights[places], atol=2e-4)
+            close(turned[name].weights, out.weights[..., np.array(order)], atol=2e-4)
         close(turned[name].advantages, out.advantages)
-        close(turned[name].weights, out.weights[..., np.array(order)], atol=2e-4)
 
 
 def test_an_absent_channel_is_a_removed_channel_whatever_stands_there():
@@ -411,8 +413,9 @@ def test_an_absent_channel_is_a_removed_channel_whatever_stands_there():
         np.testing.assert_allclose(
             out.advantages, removed[name].advantages, atol=2e-5, err_msg=name
         )
-        assert not np.any(out.weights[..., 1]), name
-        chex.assert_tree_all_finite(out)
+        if METHODS[name].tells_weights:
+            assert not np.any(out.weights[..., 1]), name
+        chex.assert_tree_all_finite((out.advantages, out.aggregate, out.rule_state))
 
 
 def test_where_nothing_varies_or_nothing_was_scored_nobody_has_an_advantage():
@@ -424,7 +427,7 @@ def test_where_nothing_varies_or_nothing_was_scored_nobody_has_an_advantage():
     for where in (everywhere, fewer, ~everywhere):
         for name, out in under_all(flat, where).items():
             np.testing.assert_array_equal(out.advantages, np.zeros((5, 4)), err_msg=name)
-            chex.assert_tree_all_finite(out)
+            chex.assert_tree_all_finite((out.advantages, out.aggregate, out.rule_state))
 
 
 # Scaling a channel and its range by 10 changes these: they see how large rewards are.

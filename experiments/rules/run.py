@@ -37,7 +37,7 @@ def measure(seeds, smoke: bool) -> Outcome:
         for name in names:
             [cell] = hopeless.values()
             values[f"{name}/mean, hopeless"] = interval(cell[name]["mean"])
-    values |= under_exploits(names, seeds, smoke)
+        values |= under_exploits(names, seeds)
     return Outcome(values=values, data={"levels": level_sets(names)})
 
 
@@ -74,10 +74,9 @@ def regrets(ends, names) -> dict:
     return values
 
 
-def under_exploits(names, seeds, smoke: bool) -> dict:
+def under_exploits(names, seeds) -> dict:
     """The final true score where judges can be fooled, mean over designs."""
-    designs = config.DESIGNS[:2] if smoke else config.DESIGNS
-    options = {"steps": 4, "record_every": 2} if smoke else config.EXPLOIT_OPTIONS
+    designs, options = config.DESIGNS, config.EXPLOIT_OPTIONS
     there = np.array([np.asarray(config.exploits.world_of(one).present) for one in designs])
     values = {}
     for needs in {METHODS[config.RULES[name].method].needs for name in names}:
