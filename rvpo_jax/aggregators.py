@@ -1,5 +1,6 @@
 """The importable path of the aggregators, which live in ``rvpo_jax.method.aggregators``."""
 
+from rvpo_jax.basics.threshold import risk_coef_threshold
 from rvpo_jax.method.aggregators import (
     mean_aggregate,
     min_aggregate,
@@ -9,7 +10,6 @@ from rvpo_jax.method.aggregators import (
 )
 from rvpo_jax.method.levels import level_softmin_aggregate
 from rvpo_jax.method.methods import METHODS
-from rvpo_jax.method.threshold import risk_coef_threshold
 
 __all__ = [
     "METHODS",

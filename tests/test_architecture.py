@@ -26,7 +26,7 @@ ROOMS = {
     "config": ("basics",),
     "types": ("basics",),
     "method": ("basics", "config", "types"),
-    "aggregators": ("method",),
+    "aggregators": ("basics", "method"),
     **dict.fromkeys(WORLDS, PURE),
     "run": (*PURE, *WORLDS),
     "auditing": ("basics",),

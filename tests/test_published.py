@@ -544,6 +544,14 @@ def test_a_rule_without_what_it_needs_of_the_channels_is_refused(method, channel
         compute_advantages(REWARDS, config=AdvantageConfig(method=method), channels=channels)
 
 
+def test_a_record_stands_where_its_name_does():
+    config = AdvantageConfig(method=METHODS["cvar"], options={"tail": 1.0})
+    assert hash(config) == hash(dataclasses.replace(config))
+    out = compute_advantages(REWARDS, config=config)
+    expected = compute_advantages(REWARDS, config=AdvantageConfig(method="gdpo"))
+    np.testing.assert_allclose(out.advantages, expected.advantages, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -248,12 +248,13 @@ from tests.test_train import TINY
 from rvpo_jax.config import AdvantageConfig
 
 def init(num_channels):
-    return {"mean": jnp.zeros(num_channels), "steps": jnp.zeros((), jnp.int32)}
+    never = jnp.full(num_channels, -jnp.inf)  # what a rule remembers may be infinite
+    return {"mean": jnp.zeros(num_channels), "steps": jnp.zeros((), jnp.int32), "best": never}
 
 def apply(scores, rule_state, *, rewards):
     mean = 0.9 * rule_state["mean"] + 0.1 * jnp.mean(rewards, axis=(0, 1))
     weights = jnp.exp(-mean).reshape(1, 1, -1)
-    state = {"mean": mean, "steps": rule_state["steps"] + 1}
+    state = {"mean": mean, "steps": rule_state["steps"] + 1, "best": rule_state["best"]}
     return RuleOutput(aggregate=jnp.sum(scores * weights, axis=-1), state=state)
 
 def get_config():

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -21,7 +20,7 @@ import planted
 from plot import plot
 
 import rvpo_jax
-from rvpo_jax.lab.evidence import Value
+from rvpo_jax.lab.evidence import share
 from rvpo_jax.lab.experiment import Outcome, run_experiment
 
 
@@ -42,13 +41,6 @@ def is_named(kind: Any, rng: np.random.Generator) -> bool:
     return any(all(word in text for word in log.words) for text in texts)
 
 
-def interval(count: int, total: int) -> Value:
-    """A share with its exact (Clopper-Pearson) 95 % interval."""
-    low = stats.beta.ppf(0.025, count, total - count + 1) if count else 0.0
-    high = stats.beta.ppf(0.975, count + 1, total - count) if count < total else 1.0
-    return {"ours": count / total, "low": float(low), "high": float(high), "n": total}
-
-
 def measure(seeds: list[int], smoke: bool) -> Outcome:
     """Every kind, in random variants."""
     variants, logs = (1, 1) if smoke else (config.VARIANTS, config.CLEAN_LOGS)
@@ -57,7 +49,7 @@ def measure(seeds: list[int], smoke: bool) -> Outcome:
     for number, kind in enumerate((*planted.KINDS, *misread.KINDS)):
         seeded = [np.random.default_rng([seed, number, v]) for v in range(variants)]
         hits = sum(is_named(kind, rng) for rng in seeded)
-        values[f"planted {kind.__name__}/named"] = interval(hits, variants)
+        values[f"planted {kind.__name__}/named"] = share(hits, variants)
         print(f"{kind.__name__}: named in {hits} of {variants}", flush=True)
     for number, kind in enumerate(clean.KINDS):
         seeded = [np.random.default_rng([seed + 1, number, v]) for v in range(logs)]
@@ -65,7 +57,7 @@ def measure(seeds: list[int], smoke: bool) -> Outcome:
             said(log, {"by": "family"} if "family" in log else {})[1] for log in map(kind, seeded)
         ]
         levels[kind.__name__] = {level: found.count(level) for level in sorted(set(found))}
-        values[f"clean {kind.__name__}/alarms"] = interval(found.count("problem"), logs)
+        values[f"clean {kind.__name__}/alarms"] = share(found.count("problem"), logs)
         print(f"{kind.__name__}: {levels[kind.__name__]}", flush=True)
     return Outcome(values=values, data={"levels": levels, "variants": variants, "logs": logs})
 

@@ -1,33 +1,20 @@
 """The members of the family, the cells they are chosen on, and the cells and seeds that judge."""
 
 import dataclasses
-import importlib.util
-import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rvpo_jax.config import AdvantageConfig, Channel
+from rvpo_jax.lab.experiment import module_of
 from rvpo_jax.lab.worlds import BUDGET_NEEDS, budget_bandit, table_world, with_judge
 from rvpo_jax.method.aggregators import softmin_aggregate
 from rvpo_jax.method.levels import level_softmin_aggregate
 
-
-def _of_the_map(name: str) -> Any:
-    """A module of ``when_it_helps``; its config has the same name as this one."""
-    path = Path(__file__).parents[1] / "when_it_helps" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"when_it_helps_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-the_map = _of_the_map("config")
-_survey = _of_the_map("survey")
+MAP = Path(__file__).parents[1] / "when_it_helps"
+the_map, _survey = module_of(MAP, "config"), module_of(MAP, "survey")
 survey, first_steps = _survey.survey, _survey.first_steps
 
 

@@ -1,27 +1,16 @@
 """All named rules, and the worlds that they are compared in."""
 
 import dataclasses
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
 from rvpo_jax.config import AdvantageConfig
+from rvpo_jax.lab.experiment import module_of
 from rvpo_jax.method.methods import METHODS
 
-
-def _of(folder: str, name: str) -> Any:
-    """A module of another experiment; its config has the same name as this one."""
-    path = Path(__file__).parents[1] / folder / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"{folder}_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-level_aware = _of("level_aware", "config")
-exploits = _of("exploitable_judges", "config")
+HERE = Path(__file__).parent
+level_aware = module_of(HERE.parent / "level_aware", "config")
+exploits = module_of(HERE.parent / "exploitable_judges", "config")
 the_map, survey = level_aware.the_map, level_aware.survey
 
 # Needs constraints, which these worlds do not have.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..basics.intervals import percent
+from ..basics.threshold import risk_coef_threshold
 from .replay import Replay, within_groups
 from .trends import MIN_WINDOWS, windows_of
 
@@ -292,7 +293,7 @@ def spurious(played: Replay) -> list[dict[str, Any]]:
     """
     group, usable = played.log.group, played.usable
     met, scored = played.met & usable[:, None], played.where & usable[:, None]
-    share = played.in_groups(met) / np.maximum(played.in_groups(scored), 1)  # [groups, M]
+    share = played.group_met / np.maximum(played.group_scored, 1)  # [groups, M]
     rare, usual = (share > 0) & (share <= RARE), (share < 1) & (share >= 1 - RARE)
     wins = (met & rare[group]).sum(-1)
     losses = (scored & ~met & usual[group]).sum(-1)
@@ -308,8 +309,7 @@ def spurious(played: Replay) -> list[dict[str, Any]]:
         return []
     sizes = np.bincount(group, usable)
     size, broken = float(np.median(sizes[sizes > 1])), float(losses[both].mean())
-    reach = (size - 1) / math.sqrt(size)
-    k = math.log(max(met.shape[1] / broken, 1.0)) / reach
+    k = risk_coef_threshold(met.shape[1], broken, size)
     text = (
         f"What succeeds where the others of its group fail also fails where they succeed "
         f"(correlation {value:+.2f}; {int(both.sum()):,} completions do both, failing {broken:.1f} "

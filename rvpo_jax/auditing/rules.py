@@ -85,12 +85,7 @@ def parse_rule(text: str, further: Further | None = None) -> Rule:
     if formula.takes_k:
         largest = None if math.isinf(formula.largest_k) else formula.largest_k
         bounds["k"] = Bound(ge=0, le=largest, finite=False)
-    given = {}
-    for part in filter(None, (found["numbers"] or "").split(",")):
-        name, _, number = part.partition("=")
-        given[name.strip()] = _number(number)
-        if name.strip() not in bounds or bounds[name.strip()].broken_by(given[name.strip()]):
-            raise _bad_number(text, part, bounds)
+    given = _given_numbers(text, found["numbers"] or "", bounds)
     settings = ({"k": 1.0} if formula.takes_k else {}) | given
     shown_numbers = ",".join(f"{name}={number:g}" for name, number in settings.items())
     spelled = "".join(f", {name} = {number:g}" for name, number in settings.items())
@@ -105,22 +100,26 @@ def parse_rule(text: str, further: Further | None = None) -> Rule:
     )
 
 
-def _bad_number(text: str, part: str, bounds: Mapping[str, Bound]) -> Refusal:
-    method, names = text.partition(":")[0], ", ".join(bounds) or "none"
-    name, _, number = part.partition("=")
-    bound = bounds.get(name.strip())
-    broken = bound.broken_by(_number(number)) if bound is not None else None
-    if broken is None:
-        return Refusal(
-            f"a rule must be a name and the numbers that it takes, got {shown(part)} in "
-            f"{shown(text)}.",
-            f"{shown(method)} takes these: {names}.",
-        )
-    return Refusal(
-        f"a rule must be a name and the numbers that it takes: {name.strip()} of {shown(method)} "
-        f"{broken}, got {shown(number)}.",
-        "For example rvpo:k=2.",
-    )
+def _given_numbers(text: str, numbers: str, bounds: Mapping[str, Bound]) -> dict[str, float]:
+    """What stands after the colon of a rule, checked."""
+    method, given = text.partition(":")[0], {}
+    for part in filter(None, numbers.split(",")):
+        name, _, number = (piece.strip() for piece in part.partition("="))
+        given[name] = _number(number)
+        if name not in bounds:
+            raise Refusal(
+                f"a rule must be a name and the numbers that it takes, got {shown(part)} in "
+                f"{shown(text)}.",
+                f"{method} takes these: {', '.join(bounds) or 'none'}.",
+            )
+        broken = bounds[name].broken_by(given[name])
+        if broken:
+            raise Refusal(
+                f"a rule must be a name and the numbers that it takes: {name} of {method} "
+                f"{broken}, got {shown(number)}.",
+                "For example rvpo:k=2.",
+            )
+    return given
 
 
 def base_rules(risk_coef: float, has_logged: bool) -> tuple[Rule, ...]:

@@ -322,7 +322,8 @@ def _noticed(report: Mapping) -> dict[str, str]:
     if not checks:
         text = (
             "Nothing else: no channels that say the same, change sides, jump or teach nothing "
-            "more; no length that is paid, no text that is repeated."
+            "more; no length that is paid, no text that is repeated, no rare success that comes "
+            "with a rare failure."
         )
         return _sentence(topic, "ok", text)
     more = len(checks) - MAX_NOTICED

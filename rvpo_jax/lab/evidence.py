@@ -68,6 +68,23 @@ def _bootstrap(values: np.ndarray, method: str, seed: int) -> tuple[float, float
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
+def share(count: int, total: int) -> Value:
+    """A share with its exact (Clopper-Pearson) 95 % interval.
+
+    Args:
+      count: of those in which it holds.
+      total: of all, at least 1.
+
+    Returns:
+      ``{"ours", "low", "high", "n"}``.
+
+    >>> share(0, 10)["ours"], round(share(0, 10)["high"], 3)
+    (0.0, 0.308)
+    """
+    exact = stats.binomtest(count, total).proportion_ci(CONFIDENCE)
+    return {"ours": count / total, "low": float(exact.low), "high": float(exact.high), "n": total}
+
+
 def paired(values: Any, reference: Any, *, seed: int = 0) -> Value:
     """Mean difference over the seeds that two rules share, its interval and a p-value.
 

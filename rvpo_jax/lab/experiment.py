@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import datetime
+import importlib.util
 import json
 import os
 import platform
@@ -219,3 +220,23 @@ def experiment_parser(
             f"--{name}", choices=values, default=values[0], help=f"default {values[0]}"
         )
     return parser
+
+
+def module_of(experiment: str | Path, name: str) -> Any:
+    """A module of another experiment, whose files have the names of one's own.
+
+    Args:
+      experiment: its folder.
+      name: of the module, such as ``config``.
+
+    Returns:
+      The module.
+    """
+    path = Path(experiment) / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{name}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python module.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module

@@ -23,7 +23,6 @@ from rvpo_jax.lab.worlds import World, judged, num_contexts, ranges
 from rvpo_jax.method.advantages import compute_advantages, init_rule_state
 from rvpo_jax.method.diagnostics import channel_metrics, quiet_failures
 from rvpo_jax.method.methods import METHODS
-from rvpo_jax.method.rules import method_of
 
 
 @jax.tree_util.register_dataclass
@@ -217,7 +216,7 @@ def train(
     *_, pass_at = ranges(world)
 
     # Of a named rule whose weights are costly, nothing is said of who decided.
-    with_weights = callable(rule.method) or method_of(rule.method, METHODS).tells_weights
+    with_weights = rule.method not in METHODS or METHODS[rule.method].tells_weights
 
     def one_step(carry, key_and_k):
         logits, memory = carry

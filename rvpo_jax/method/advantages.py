@@ -13,6 +13,7 @@ import numpy as np
 
 from rvpo_jax.config import AdvantageConfig, Channel
 from rvpo_jax.method.binding import bind
+from rvpo_jax.method.channels import row
 from rvpo_jax.method.inputs import check_finite, check_rule, prepared, without_numbers
 from rvpo_jax.method.methods import METHODS
 from rvpo_jax.method.rules import (
@@ -142,8 +143,7 @@ def _is_ours(config: AdvantageConfig, given: dict[str, Any], with_weights: Any) 
 
 def _levels(given: dict[str, Any], channels: Sequence[Channel]) -> jax.Array:
     """Group mean of each channel on the scale of its range, ``[B, 1, M]`` in [0, 1]."""
-    low = jnp.array([channel.low for channel in channels]).reshape(1, 1, -1)
-    high = jnp.array([channel.high for channel in channels]).reshape(1, 1, -1)
+    low, high = row(channels, "low"), row(channels, "high")
     where = given["scored"]
     count = jnp.maximum(jnp.sum(where, axis=1, keepdims=True), 1)
     mean = given["lowest"] + jnp.sum(given["shifted"], axis=1, keepdims=True, where=where) / count

@@ -14,8 +14,8 @@ import numpy as np
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import AdvantageConfig, Channel
 from rvpo_jax.method.aggregators import check_risk_coef
+from rvpo_jax.method.channels import check_needs
 from rvpo_jax.method.methods import METHODS
-from rvpo_jax.method.published.channels import check_needs
 from rvpo_jax.method.rules import Method, method_of, rule_name
 
 

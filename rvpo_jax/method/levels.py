@@ -17,7 +17,7 @@ from rvpo_jax.method.aggregators import (
     prepare,
     softmin_of_shares,
 )
-from rvpo_jax.method.published.channels import row
+from rvpo_jax.method.channels import row
 from rvpo_jax.method.rules import Method, Option
 from rvpo_jax.method.standardize import deviations
 

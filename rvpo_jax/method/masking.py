@@ -23,6 +23,24 @@ def masked_mean(values: jax.Array, where: jax.Array, axis: int | None = None) ->
     return total / jnp.maximum(count, 1)
 
 
+def plain_weights(weights: jax.Array | None, num_channels: int) -> jax.Array:
+    """Channel weights as they are, for a sum.
+
+    Args:
+      weights: ``[M]`` float >= 0, or None for 1 each.
+      num_channels: M.
+
+    Returns:
+      ``[1, 1, M]`` float32.
+
+    >>> plain_weights(None, 2).tolist()
+    [[[1.0, 1.0]]]
+    """
+    if weights is None:
+        return jnp.ones((1, 1, num_channels))
+    return jnp.asarray(weights, jnp.float32).reshape(1, 1, -1)
+
+
 def normalized_weights(weights: jax.Array | None, where: jax.Array) -> jax.Array:
     """Channel weights that sum to 1 over the channels that exist.
 

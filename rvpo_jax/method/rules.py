@@ -120,7 +120,7 @@ class Method:
     color: str = "#888888"
     reads: tuple[str, ...] = ()
     needs: Needs = ""
-    options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Option] = dataclasses.field(default_factory=dict, hash=False)
     pointwise: bool = False
     weights: Callable[..., jax.Array] | None = None
     whitened: bool = True

@@ -224,7 +224,9 @@ class Recorder(contextlib.ExitStack):
 
     def _check_finite(self, step: int, metrics: Mapping[str, float], batch: Batch) -> None:
         # What the rule returned comes first: a loss that is NaN because of it is not the cause.
-        names = sorted(metrics, key=lambda name: name != RULE_VALUE)
+        # What it remembers may be infinite, as the best of no rewards is.
+        counted = [name for name in metrics if not name.startswith("rule/")]
+        names = sorted(counted, key=lambda name: name != RULE_VALUE)
         name = next((name for name in names if not math.isfinite(metrics[name])), None)
         if not processes.any_of(name is not None):
             return

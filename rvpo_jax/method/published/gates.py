@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from rvpo_jax.basics.channel import Channel
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.method.aggregators import sum_aggregate
-from rvpo_jax.method.published.channels import row
+from rvpo_jax.method.channels import row
 from rvpo_jax.method.rules import Method
 from rvpo_jax.method.standardize import standardize
 

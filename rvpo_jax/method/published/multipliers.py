@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from rvpo_jax.basics.bounds import Bound
 from rvpo_jax.basics.channel import Channel
 from rvpo_jax.method.aggregators import sum_then_standardize
-from rvpo_jax.method.published.channels import aimed, row
+from rvpo_jax.method.channels import aimed, row
+from rvpo_jax.method.masking import plain_weights
 from rvpo_jax.method.rules import Method, Option, Rule, RuleOutput
 from rvpo_jax.method.standardize import standardize
 
@@ -84,13 +85,13 @@ def lagrangian(
     multiplier = rule_state["multiplier"]
     moved = _moved(multiplier, shortfall, scored, channels, rate, largest)
     used = multiplier if after_use else moved
-    ones = jnp.ones(scores.shape[-1]) if weights is None else weights
+    plain = plain_weights(weights, scores.shape[-1])[0, 0]
     total = sum_then_standardize(
         scores,
         shifted=shifted,
         lowest=lowest,
         scored=scored,
-        weights=jnp.where(aimed(channels), used, ones),
+        weights=jnp.where(aimed(channels), used, plain),
         ddof=ddof,
         eps=eps,
     )
@@ -157,10 +158,9 @@ def constrained_grpo(
         jnp.sum(scored, axis=(0, 1)), 1
     )
     excess = rate_of_violation - (high - target) / (high - low)
-    ones = jnp.ones(scores.shape[-1]) if weights is None else weights
     has_target, multiplier = aimed(channels).reshape(1, 1, -1), rule_state["multiplier"]
     price = multiplier.reshape(1, 1, -1)
-    parts = jnp.where(has_target, -price * costs, ones.reshape(1, 1, -1) * scores)
+    parts = jnp.where(has_target, -price * costs, plain_weights(weights, scores.shape[-1]) * scores)
     moved = _moved(multiplier, excess, scored, channels, rate, largest)
     return RuleOutput(aggregate=jnp.sum(parts, axis=-1, where=scored), state={"multiplier": moved})
 

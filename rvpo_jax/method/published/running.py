@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from rvpo_jax.basics.bounds import Bound
 from rvpo_jax.basics.channel import Channel
 from rvpo_jax.method.aggregators import sum_then_standardize
-from rvpo_jax.method.published.channels import row
+from rvpo_jax.method.channels import row
+from rvpo_jax.method.masking import plain_weights
 from rvpo_jax.method.published.scalar import standardized, tchebycheff_distance
 from rvpo_jax.method.rules import Method, Option, Rule, RuleOutput
 from rvpo_jax.method.standardize import deviations
@@ -133,7 +134,8 @@ def ctwa(
     Source:
       arXiv:2602.06869, and github.com/yining610/ctwa, Apache-2.0.
     """
-    used = jnp.exp(rule_state["log_weights"]) * (1.0 if weights is None else weights)
+    plain = plain_weights(weights, scores.shape[-1])[0, 0]
+    used = jnp.exp(rule_state["log_weights"]) * plain
     total = sum_then_standardize(
         scores, shifted=shifted, lowest=lowest, scored=scored, weights=used, ddof=ddof, eps=eps
     )

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 from rvpo_jax.basics.bounds import Bound
 from rvpo_jax.basics.channel import Channel
-from rvpo_jax.method.masking import normalized_weights
-from rvpo_jax.method.published.channels import row
+from rvpo_jax.method.aggregators import prepare
+from rvpo_jax.method.channels import row
+from rvpo_jax.method.masking import plain_weights
 from rvpo_jax.method.rules import Method, Option
 from rvpo_jax.method.standardize import standardize
 
@@ -65,8 +66,8 @@ def soft_and(
       Wang et al. 2024, log-sigmoid-centred rewards, arXiv:2402.00742.
     """
     parts = jax.nn.log_sigmoid(rewards - row(channels, "target"))
-    factor = 1.0 if weights is None else weights.reshape(1, 1, -1)
-    return standardized(jnp.sum(factor * parts, axis=-1, where=scored), scored, ddof, eps)
+    parts = plain_weights(weights, parts.shape[-1]) * parts
+    return standardized(jnp.sum(parts, axis=-1, where=scored), scored, ddof, eps)
 
 
 def tchebycheff(
@@ -124,8 +125,7 @@ def tchebycheff_distance(
     Returns:
       ``[B, G]`` float32; 0 in a completion without channels.
     """
-    share = normalized_weights(weights, scored)
-    there = scored & (share > 0)
+    rewards, share, there = prepare(rewards, weights, scored)
     gap = jnp.where(there, share * (ideal - rewards), -jnp.inf)
     largest = jnp.max(gap, axis=-1, keepdims=True)
     largest = jnp.where(jnp.isfinite(largest), largest, 0.0)

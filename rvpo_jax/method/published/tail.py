@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rvpo_jax.basics.bounds import Bound
-from rvpo_jax.method.masking import normalized_weights
+from rvpo_jax.method.aggregators import prepare
 from rvpo_jax.method.rules import Method, Option
 
 
@@ -36,11 +36,8 @@ def cvar_aggregate(
     >>> float(cvar_aggregate(jnp.array([0.0, 3.0, -3.0]), tail=0.5).round(4))
     -2.0
     """
-    scores = jnp.asarray(scores, jnp.float32)
-    mask = jnp.ones(scores.shape, bool) if where is None else jnp.broadcast_to(where, scores.shape)
-    share = normalized_weights(weights, mask)
-    scores = jnp.where(share > 0, scores, 0.0)
-    order = jnp.argsort(jnp.where(share > 0, scores, jnp.inf), axis=-1)
+    scores, share, mask = prepare(scores, weights, where)
+    order = jnp.argsort(jnp.where(mask, scores, jnp.inf), axis=-1)
     ordered = jnp.take_along_axis(share, order, axis=-1)
     before = jnp.cumsum(ordered, axis=-1) - ordered
     counted = jnp.clip(tail - before, 0.0, ordered) / tail

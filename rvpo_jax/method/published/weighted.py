@@ -14,15 +14,10 @@ import jax.numpy as jnp
 from rvpo_jax.basics.bounds import Bound
 from rvpo_jax.basics.channel import Channel
 from rvpo_jax.method.aggregators import sum_aggregate
-from rvpo_jax.method.published.channels import row
+from rvpo_jax.method.channels import row
+from rvpo_jax.method.masking import plain_weights
 from rvpo_jax.method.rules import Linear, Method, Option
 from rvpo_jax.method.standardize import deviations
-
-
-def _importance(weights: jax.Array | None, num_channels: int) -> jax.Array:
-    """``[1, 1, M]``."""
-    ones = jnp.ones(num_channels) if weights is None else weights
-    return ones.reshape(1, 1, -1)
 
 
 def dvao(
@@ -54,7 +49,7 @@ def dvao(
     Source:
       arXiv:2605.25604.
     """
-    importance = _importance(weights, scores.shape[-1])
+    importance = plain_weights(weights, scores.shape[-1])
     _, population, _ = deviations(shifted, scored, 0)
     _, std, live = deviations(shifted, scored, ddof)
     total = jnp.sum(importance * population, axis=-1, keepdims=True)
@@ -92,7 +87,7 @@ def corrgrpo(
     Source:
       arXiv:2609.36820, and github.com/HKUST-KnowComp/CorrGRPO.
     """
-    importance = _importance(weights, scores.shape[-1])
+    importance = plain_weights(weights, scores.shape[-1])
     _, std, live = deviations(shifted, scored, ddof)
     correlations = _summed_correlations(scores, importance, axis=1)
     return importance * jnp.where(live, std + eps, 0.0) / jnp.sqrt(correlations + 1e-6)
@@ -150,7 +145,7 @@ def gdpo_corr_weights(
     Returns:
       ``[B, G, M]`` float32.
     """
-    importance = _importance(weights, scores.shape[-1])
+    importance = plain_weights(weights, scores.shape[-1])
     weighted = scores * importance
     count = jnp.maximum(jnp.sum(where, axis=(0, 1), keepdims=True), 1)
     mean = jnp.sum(weighted, axis=(0, 1), keepdims=True, where=where) / count
@@ -190,7 +185,7 @@ def dara(
     share = jnp.sum(live, axis=0) / jnp.maximum(groups, 1)
     ratio = jnp.sqrt(jnp.max(share) / jnp.where(share > 0, share, 1.0))
     factor = jnp.where(share > 0, jnp.minimum(ratio, cap), 1.0)
-    return _importance(weights, scores.shape[-1]) * factor.reshape(1, 1, -1)
+    return plain_weights(weights, scores.shape[-1]) * factor.reshape(1, 1, -1)
 
 
 def dara_asym(
@@ -217,7 +212,7 @@ def dara_asym(
       See ``dara``.
     """
     factor = dara(scores, live=live, scored=scored, cap=cap)
-    return _importance(weights, scores.shape[-1]) * jnp.where(scores > 0, factor, 1.0)
+    return plain_weights(weights, scores.shape[-1]) * jnp.where(scores > 0, factor, 1.0)
 
 
 def gdpo_saw(
@@ -256,7 +251,7 @@ def gdpo_saw(
     variation = jnp.sqrt(squares) / (jnp.abs(mean) + 1e-8)
     total = jnp.sum(variation, axis=-1, keepdims=True)
     factor = jnp.sum(count > 0, axis=-1, keepdims=True) * variation / (total + 1e-8)
-    return _importance(weights, scores.shape[-1]) * jnp.where(total > 0, factor, 1.0)
+    return plain_weights(weights, scores.shape[-1]) * jnp.where(total > 0, factor, 1.0)
 
 
 def sa_mrpo(
@@ -291,7 +286,7 @@ def sa_mrpo(
     mean = jnp.sum(rewards, axis=(0, 1), keepdims=True, where=scored) / count
     low, high = row(channels, "low"), row(channels, "high")
     headroom = jnp.clip((high - mean) / (high - low), 0.0, 1.0)
-    return _importance(weights, scores.shape[-1]) * headroom**gamma
+    return plain_weights(weights, scores.shape[-1]) * headroom**gamma
 
 
 CAP = {"cap": Option(5.0, Bound(ge=1), "largest factor of a channel")}

@@ -2,10 +2,10 @@
 
 import math
 
-from rvpo_jax.basics.refusals import Refusal
+from .refusals import Refusal
 
 
-def risk_coef_threshold(num_channels: int, num_broken: int, group_size: int) -> float:
+def risk_coef_threshold(num_channels: int, num_broken: float, group_size: float) -> float:
     """The k from which on a rare answer that breaks some channels is refused, whatever it wins.
 
     An answer that is the only one of its group to fail D channels has scores of -(G - 1) / sqrt(G)
@@ -16,8 +16,8 @@ def risk_coef_threshold(num_channels: int, num_broken: int, group_size: int) -> 
 
     Args:
       num_channels: M, the channels of the completion.
-      num_broken: D, those that it alone fails, 1 to M.
-      group_size: G, completions of a prompt.
+      num_broken: D, those that it alone fails, 1 to M; also a mean of several answers.
+      group_size: G, completions of a prompt; also a median of several.
 
     Returns:
       k in 1/score; 0 where all channels are broken.
