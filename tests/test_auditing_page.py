@@ -12,6 +12,7 @@ import pytest
 from planted import PROBLEMS, make_log
 from rich.console import Console
 
+import rvpo_jax
 from rvpo_jax.auditing import show_audit
 from rvpo_jax.auditing.page import page as audit_page
 from rvpo_jax.auditing.page.page import render_page, script_json
@@ -254,6 +255,16 @@ def test_labels_of_rules_are_those_of_the_report(without_pictures):
     page = render_page(report)
     for method in ("gdpo", "grpo", "hard_min"):
         assert f'<option value="{method}">r{places[method]} (X)</option>' in page
+
+
+def test_the_numbers_of_a_rule_stand_below_its_name_in_the_terminal(capsys):
+    table = {f"c{m}": [0.0, 1.0] * 20 for m in range(3)} | {"group": [*range(20)] * 2}
+    found = rvpo_jax.audit(table, group="group", what_if=["cvar:tail=0.3"])
+    show_audit(found.report, Console(width=80))
+    lines = capsys.readouterr().out.splitlines()
+    [head] = [n for n, line in enumerate(lines) if "failures" in line and "tail=0.3" in line]
+    assert lines[head - 1].strip() == "cvar"
+    assert "channel" in lines[head]
 
 
 def test_the_terminal_heads_a_column_with_the_rules_label_or_its_k(capsys):

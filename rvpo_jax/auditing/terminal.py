@@ -128,10 +128,15 @@ def _signed(value: float | None) -> str:
 
 
 def _short(rule: Mapping[str, Any]) -> str:
-    """The head of a column: "k=1", else the shorter of label (without brackets) and name."""
+    """The head of a column: "k=1", else the shorter of label (without brackets) and name.
+
+    Numbers stand below the name: a wide head would take the room of other columns' numbers.
+    """
     if rule["method"] is None or rule["risk_coef"] is not None:
-        return rule["name"].removeprefix("rvpo:")
-    return min(rule["label"].partition(" (")[0], rule["name"], key=len)
+        name = rule["name"].removeprefix("rvpo:")
+    else:
+        name = min(rule["label"].partition(" (")[0], rule["name"], key=len)
+    return name.replace(":", "\n").replace(",", "\n")
 
 
 def _comparison_table(comparison: Mapping[str, Any]) -> Table:
