@@ -3,7 +3,9 @@
 0 ok, 1 the run or a check failed, 2 bad usage. The only room that knows tyro.
 """
 
+import contextlib
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,6 +67,9 @@ def _answer(args: list[str]) -> int:
             raise
         return _say(error, 1)
     except KeyboardInterrupt:
+        # One more would interrupt what Python tears down, and print a traceback from there.
+        with contextlib.suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         return _say("interrupted; the last checkpoint is intact", 1)
 
 
