@@ -1,12 +1,19 @@
 """All named rules, and the worlds that they are compared in."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+from trusting import TRUSTING
+
+from rvpo_jax.aggregators import risk_coef_threshold, softmin_aggregate
 from rvpo_jax.config import AdvantageConfig
 from rvpo_jax.lab.experiment import module_of
 from rvpo_jax.method.methods import METHODS
+from rvpo_jax.method.rules import Method, method_of
 
 HERE = Path(__file__).parent
 level_aware = module_of(HERE.parent / "level_aware", "config")
@@ -23,12 +30,33 @@ def config_of(name: str, **fields: Any) -> AdvantageConfig:
     return AdvantageConfig(method=name, whiten=whiten, **fields)
 
 
+SAFE = 1.2  # times the threshold
+
+
+def softmin_at_threshold(scores: jax.Array, *, where: jax.Array) -> jax.Array:
+    """RVPO whose k is a little above what refuses an exploit that breaks one channel."""
+    width, group_size = scores.shape[-1], scores.shape[1]
+    existing = jnp.max(jnp.sum(where, axis=-1))
+    threshold = risk_coef_threshold(width, 1, group_size) * jnp.log(existing) / math.log(width)
+    return softmin_aggregate(scores, risk_coef=SAFE * threshold, where=where)
+
+
+AT_THRESHOLD = Method(rule=softmin_at_threshold, label="rvpo, k = 1.2 k*", pointwise=True)
 RULES = {
     **{name: config_of(name) for name in METHODS if name not in LEFT_OUT},
     "rvpo, k = 0.5": config_of("rvpo", risk_coef=0.5),
     "rvpo, k = 5": config_of("rvpo", risk_coef=5.0),
+    "rvpo, k = 1.2 k*": AdvantageConfig(method=AT_THRESHOLD),
     "rvpo_utility, c = 0": config_of("rvpo_utility", options={"trust": 0.0}),
+    "rvpo_utility, c from data": AdvantageConfig(method=TRUSTING),
 }
+
+
+def needs_of(name: str) -> str:
+    """What a rule must know of the channels."""
+    return method_of(RULES[name].method, METHODS).needs
+
+
 SMOKE_RULES = ("gdpo", "lagrangian")
 AIM = {"targets": "all", "multipliers": "all but the first"}
 

@@ -22,7 +22,6 @@ from rvpo_jax.config import Channel
 from rvpo_jax.lab.evidence import interval
 from rvpo_jax.lab.experiment import Outcome, run_experiment
 from rvpo_jax.lab.training import train_rules
-from rvpo_jax.method.methods import METHODS
 
 
 def measure(seeds, smoke: bool) -> Outcome:
@@ -41,15 +40,18 @@ def measure(seeds, smoke: bool) -> Outcome:
     return Outcome(values=values, data={"levels": level_sets(names)})
 
 
+def by_needs(names) -> dict[str, dict]:
+    """The rules, by what they must know of the channels."""
+    found: dict[str, dict] = {}
+    for name in names:
+        found.setdefault(config.needs_of(name), {})[name] = config.RULES[name]
+    return found
+
+
 def surveyed(cells, names, seeds, options):
     """Ends by cell, rule and outcome, ``[seeds]``."""
     ends = {cell.name: {} for cell in cells}
-    for needs in {METHODS[config.RULES[name].method].needs for name in names}:
-        some = {
-            name: config.RULES[name]
-            for name in names
-            if METHODS[config.RULES[name].method].needs == needs
-        }
+    for needs, some in by_needs(names).items():
         found, _ = config.survey(
             [config.aimed(cell, needs) for cell in cells], some, seeds, **options
         )
@@ -79,13 +81,8 @@ def under_exploits(names, seeds) -> dict:
     designs, options = config.DESIGNS, config.EXPLOIT_OPTIONS
     there = np.array([np.asarray(config.exploits.world_of(one).present) for one in designs])
     values = {}
-    for needs in {METHODS[config.RULES[name].method].needs for name in names}:
+    for needs, some in by_needs(names).items():
         worlds = [_world(design, needs) for design in designs]
-        some = {
-            name: config.RULES[name]
-            for name in names
-            if METHODS[config.RULES[name].method].needs == needs
-        }
         histories = train_rules(
             worlds,
             some,
@@ -128,7 +125,7 @@ def level_sets(names) -> dict:
     points = jnp.asarray(np.stack(np.meshgrid(GRID, GRID, indexing="ij"), -1).reshape(-1, 2))
     found = {}
     for name in names:
-        needs = METHODS[config.RULES[name].method].needs
+        needs = config.needs_of(name)
         channels = [
             Channel(name=channel, target=0.8 if needs in config.AIM and wanted else None)
             for channel, wanted in (("a", needs == "targets"), ("b", True))
