@@ -445,9 +445,9 @@ def test_a_text_has_one_language_however_often_it_is_asked():
     language = importlib.import_module("rvpo_jax.rewards.instructions.language")
     seed = langdetect.DetectorFactory.seed
     found = set()
-    for _ in range(10):  # unseeded, langdetect finds eight languages in it
+    for _ in range(20):  # unseeded, langdetect says Polish once in three times, else Finnish
         language._language_of.cache_clear()
-        found.add(language._language_of("no a de la te"))
+        found.add(language._language_of("Otec matka syn."))
     assert len(found) == 1
     assert langdetect.DetectorFactory.seed is seed
 

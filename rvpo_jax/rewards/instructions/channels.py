@@ -21,8 +21,8 @@ def instructions_strict(completions: Sequence[str], examples: Sequence[Example])
     Five of the 25 kinds are judged by langdetect, NLTK and Punkt (extra ``rvpo-jax[ifeval]``).
     Without the library a prompt with such an instruction is not scored; a warning names the kind.
 
-    Time is linear in the length of the completion: a few milliseconds for 64 kB and the 20 other
-    kinds; for those five up to a second or two, as their libraries take it.
+    Time is linear in the length of the completion. 64 kB of the worst text that we know take a kind
+    at most 10 ms; langdetect 0.06 s, NLTK's words 0.3 s, Punkt's sentences 0.7 s.
 
     Args:
       completions: ``N`` texts.
@@ -49,7 +49,7 @@ def instructions_loose(completions: Sequence[str], examples: Sequence[Example]) 
     """1.0 where the completion follows all instructions of its prompt loosely, else 0.0.
 
     As ``instructions_strict``, but each instruction may hold for the completion without its first
-    or last line or its asterisks. Up to eight texts are judged.
+    or last line or its asterisks: up to eight texts are judged, in as many times the time.
 
     Args:
       completions: ``N`` texts.

@@ -148,8 +148,7 @@ def has_title(text: str) -> bool:
     """
     for line in text.split("\n"):
         start, end = line.find("<<"), line.rfind(">>")
-        # At least one character between the brackets, be it a bracket.
-        if 0 <= start < end - 2 and line[start:end].lstrip("<").rstrip(">").strip():
+        if 0 <= start < end and line[start:end].lstrip("<").rstrip(">").strip():
             return True
     return False
 
