@@ -338,7 +338,7 @@ def test_a_row_that_is_not_ifevals_is_refused_with_its_place(example, messages):
     with pytest.raises(Refusal) as raised:
         instructions_of(example, 3)
     assert all(message in str(raised.value) for message in messages), str(raised.value)
-    assert str(raised.value).isprintable() or "\n" in str(raised.value)
+    assert str(raised.value).replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize(
