@@ -50,16 +50,17 @@ LIBRARIES = {
     "config": set(),
     "types": {"jax"},
     "method": {"jax", "chex", "numpy", "optax"},
-    "rewards": {"numpy"},
+    "rewards": {"numpy", "langdetect", "nltk", "punkt"},
     "integrations": {"jax", "numpy", "tunix"},
     "auditing": {"numpy", "pyarrow", "jinja2", "markupsafe", "rich", "tyro", "fsspec"},
 }
 # What a room may import only inside a function: what_if is loaded before anybody needs JAX, and
-# other trainers and the clients of buckets need not be installed.
+# other trainers, the clients of buckets and the judges of some instructions need not be installed.
 DEFERRED = {
     "what_if": ("method", "jax"),
     "integrations": ("tunix",),
     "auditing": ("fsspec",),
+    "rewards": ("langdetect", "nltk", "punkt"),
     "run": ("etils", "fsspec", "google"),
 }
 # Only these modules or rooms may import these libraries, or name these things.
@@ -69,6 +70,9 @@ OWNERS = {
     "tyro": ("cli", "auditing.command"),
     "etils": ("run.bucket",),
     "google": ("run.lock",),
+    "langdetect": ("rewards.instructions.language",),
+    "nltk": ("rewards.instructions.sentences",),
+    "punkt": ("rewards.instructions.sentences",),
 }
 DEVICE_NAMES = {"pmap", "shard_map", "Mesh", "make_mesh", "NamedSharding", "jax.distributed"}
 DEVICE_OWNER = "run.parallel"

@@ -261,7 +261,12 @@ HOSTILE = {
 @pytest.mark.parametrize("name", rewards.REWARDS)
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_megabyte_of_hostile_text_is_judged_in_linear_time_and_earns_little(name, text):
-    example = {"ground_truth": ONE, "secret": "amber"}
+    example = {
+        "ground_truth": ONE,
+        "secret": "amber",
+        "instruction_id_list": ["detectable_format:title"],
+        "kwargs": [{}],
+    }
     fn = rewards.REWARDS[name]
     # A linear pass takes a second or two on a slow machine, a quadratic one hours.
     start = time.thread_time()

@@ -25,6 +25,11 @@ from rvpo_jax.rewards.channels import (
     reward_channel,
 )
 from rvpo_jax.rewards.failures import RewardError
+from rvpo_jax.rewards.instructions import (
+    instructions_loose,
+    instructions_share,
+    instructions_strict,
+)
 from rvpo_jax.rewards.scoring import Scores, check_any_scored, score
 from rvpo_jax.rewards.tool_calling import toolrl_correctness, toolrl_format
 from rvpo_jax.rewards.tool_task import (
@@ -63,6 +68,9 @@ REWARDS: dict[str, RewardFn] = {
     "brevity": brevity,
     "privacy": privacy,
     "terseness": terseness,
+    "instructions_strict": instructions_strict,
+    "instructions_loose": instructions_loose,
+    "instructions_share": instructions_share,
 }
 """The built-in reward functions by the name of their channel."""
 

@@ -22,6 +22,7 @@ EXTRAS = {
     "wandb": ("log", "Weights & Biases sink"),
     "gcsfs": ("gcs", "run folders in a bucket (gs://)"),
     "qwix": ("lora", "adapters (model.lora_rank)"),
+    "langdetect": ("ifeval", "five of IFEval's 25 kinds of instruction"),
     "tunix": ("tunix", "RVPO inside Tunix"),
     "libtpu": ("tpu", "Cloud TPU"),
     "jax_cuda13_plugin": ("cuda", "NVIDIA GPU"),
