@@ -258,11 +258,17 @@ HOSTILE = {
 }
 
 
+# What a reward needs in place of the columns of a tool call, or beside them.
+COLUMNS = {
+    "bfcl": {"id": "simple_1", "function": [{"name": "f"}], "ground_truth": [{"f": {}}]},
+}
+
+
 @pytest.mark.parametrize("name", rewards.REWARDS)
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_megabyte_of_hostile_text_is_judged_in_linear_time_and_earns_little(name, text):
-    example = {"ground_truth": ONE, "secret": "amber"}
     fn = rewards.REWARDS[name]
+    example = {"ground_truth": ONE, "secret": "amber"} | COLUMNS.get(name, {})
     # A linear pass takes a second or two on a slow machine, a quadratic one hours.
     start = time.thread_time()
     value = fn([text], [example])[0]

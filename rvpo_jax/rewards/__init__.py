@@ -25,6 +25,7 @@ from rvpo_jax.rewards.channels import (
     reward_channel,
 )
 from rvpo_jax.rewards.failures import RewardError
+from rvpo_jax.rewards.function_calls import bfcl
 from rvpo_jax.rewards.scoring import Scores, check_any_scored, score
 from rvpo_jax.rewards.tool_calling import toolrl_correctness, toolrl_format
 from rvpo_jax.rewards.tool_task import (
@@ -63,6 +64,7 @@ REWARDS: dict[str, RewardFn] = {
     "brevity": brevity,
     "privacy": privacy,
     "terseness": terseness,
+    "bfcl": bfcl,
 }
 """The built-in reward functions by the name of their channel."""
 
