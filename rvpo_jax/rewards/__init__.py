@@ -26,6 +26,12 @@ from rvpo_jax.rewards.channels import (
 )
 from rvpo_jax.rewards.failures import RewardError
 from rvpo_jax.rewards.function_calls import bfcl
+from rvpo_jax.rewards.gsm8k import (
+    gsm8k_calculations,
+    gsm8k_correctness,
+    gsm8k_format,
+    gsm8k_length,
+)
 from rvpo_jax.rewards.scoring import Scores, check_any_scored, score
 from rvpo_jax.rewards.tool_calling import toolrl_correctness, toolrl_format
 from rvpo_jax.rewards.tool_task import (
@@ -65,6 +71,10 @@ REWARDS: dict[str, RewardFn] = {
     "privacy": privacy,
     "terseness": terseness,
     "bfcl": bfcl,
+    "gsm8k_correctness": gsm8k_correctness,
+    "gsm8k_format": gsm8k_format,
+    "gsm8k_length": gsm8k_length,
+    "gsm8k_calculations": gsm8k_calculations,
 }
 """The built-in reward functions by the name of their channel."""
 

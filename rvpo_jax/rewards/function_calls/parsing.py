@@ -7,11 +7,10 @@ caught.
 
 import ast
 import json
-import operator
 import warnings
-from collections.abc import Callable
 from typing import Any
 
+from rvpo_jax.rewards.arithmetic import calculate_node
 from rvpo_jax.rewards.tool_calling import CLOSE, OPEN, is_call
 
 Calls = list[dict[str, dict[str, Any]]]
@@ -20,16 +19,6 @@ MAX_CHARACTERS = 4_096
 up to 20 microseconds for a character of the worst text."""
 MAX_LINES = 1_000
 """Of a block of JSON lines; the longest reference of RLLA has fewer than ten."""
-_MAX_NUMBER = 1e15
-_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-}
 
 
 def parse_calls(text: str) -> Calls | None:
@@ -150,25 +139,10 @@ def _value(node: ast.expr) -> Any:
             pairs = [(key, value) for key, value in zip(keys, values, strict=True) if key]
             if len(pairs) == len(keys):  # the ** of another dict has no key
                 return {_value(key): _value(value) for key, value in pairs}
-        case ast.UnaryOp(ast.USub() | ast.UAdd() as sign, operand):
-            number = _number(_value(operand))
-            return -number if isinstance(sign, ast.USub) else number
-        case ast.BinOp(left, sign, right) if type(sign) in _ARITHMETIC:
-            return _calculate(type(sign), _number(_value(left)), _number(_value(right)))
+        case ast.UnaryOp() | ast.BinOp():
+            return calculate_node(node)
         case ast.Call(keywords=[_, *_]):
             return _call(node)
         case ast.Call() | ast.Subscript():
             return ast.unparse(node)
     raise ValueError(f"{type(node).__name__} is no value")
-
-
-def _number(value: Any) -> int | float:
-    if type(value) not in (int, float) or not abs(value) <= _MAX_NUMBER:
-        raise ValueError("not a number, or too large to calculate with")
-    return value
-
-
-def _calculate(sign: type[ast.operator], left: float, right: float) -> Any:
-    if sign is ast.Pow and not abs(right) <= 64:
-        raise ValueError("too large a power")
-    return _ARITHMETIC[sign](left, right)
