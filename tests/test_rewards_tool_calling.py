@@ -261,6 +261,9 @@ HOSTILE = {
 # What a reward needs in place of the columns of a tool call, or beside them.
 COLUMNS = {
     **dict.fromkeys(["gsm8k_correctness", "gsm8k_calculations"], {"answer": "#### 18"}),
+    "length": {"max_words": 9},
+    "json_schema": {"json_schema": {"type": "object"}},
+    "regex": {"regex": "(a+)+$"},
     "bfcl": {"id": "simple_1", "function": [{"name": "f"}], "ground_truth": [{"f": {}}]},
 }
 
@@ -270,12 +273,16 @@ COLUMNS = {
 def test_a_megabyte_of_hostile_text_is_judged_in_linear_time_and_earns_little(name, text):
     fn = rewards.REWARDS[name]
     example = {"ground_truth": ONE, "secret": "amber"} | COLUMNS.get(name, {})
+    if name in ("json_schema", "regex"):
+        pytest.importorskip("jsonschema", reason="pip install 'rvpo-jax[checks]'")
+        pytest.importorskip("regex", reason="pip install 'rvpo-jax[checks]'")
     # A linear pass takes a second or two on a slow machine, a quadratic one hours.
     start = time.thread_time()
     value = fn([text], [example])[0]
     assert time.thread_time() - start < 30.0
     channel = rewards.channel_of(fn)
-    assert channel.low <= value <= channel.high
+    # NaN: not scored, because checking took too long.
+    assert channel.low <= value <= channel.high or np.isnan(value)
     if name == "toolrl_correctness":
         assert value < 3.0
 

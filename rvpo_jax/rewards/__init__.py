@@ -24,6 +24,7 @@ from rvpo_jax.rewards.channels import (
     channels_of,
     reward_channel,
 )
+from rvpo_jax.rewards.checks import json_schema, regex
 from rvpo_jax.rewards.failures import RewardError
 from rvpo_jax.rewards.function_calls import bfcl
 from rvpo_jax.rewards.gsm8k import (
@@ -32,7 +33,9 @@ from rvpo_jax.rewards.gsm8k import (
     gsm8k_format,
     gsm8k_length,
 )
+from rvpo_jax.rewards.personal_data import no_personal_data, secret_kept
 from rvpo_jax.rewards.scoring import Scores, check_any_scored, score
+from rvpo_jax.rewards.text_size import length, repetition
 from rvpo_jax.rewards.tool_calling import toolrl_correctness, toolrl_format
 from rvpo_jax.rewards.tool_task import (
     answer_format,
@@ -75,6 +78,12 @@ REWARDS: dict[str, RewardFn] = {
     "gsm8k_format": gsm8k_format,
     "gsm8k_length": gsm8k_length,
     "gsm8k_calculations": gsm8k_calculations,
+    "length": length,
+    "repetition": repetition,
+    "no_personal_data": no_personal_data,
+    "secret_kept": secret_kept,
+    "json_schema": json_schema,
+    "regex": regex,
 }
 """The built-in reward functions by the name of their channel."""
 
