@@ -36,6 +36,11 @@ from rvpo_jax.rewards.gsm8k import (
 from rvpo_jax.rewards.personal_data import no_personal_data, secret_kept
 from rvpo_jax.rewards.scoring import Scores, check_any_scored, score
 from rvpo_jax.rewards.text_size import length, repetition
+from rvpo_jax.rewards.tool_call_channels import (
+    toolrl_argument_names,
+    toolrl_argument_values,
+    toolrl_tool_names,
+)
 from rvpo_jax.rewards.tool_calling import toolrl_correctness, toolrl_format
 from rvpo_jax.rewards.tool_task import (
     answer_format,
@@ -66,6 +71,9 @@ __all__ = [
 REWARDS: dict[str, RewardFn] = {
     "toolrl_format": toolrl_format,
     "toolrl_correctness": toolrl_correctness,
+    "toolrl_tool_names": toolrl_tool_names,
+    "toolrl_argument_names": toolrl_argument_names,
+    "toolrl_argument_values": toolrl_argument_values,
     "format": answer_format,
     "tool_name": tool_name,
     "arguments": arguments,

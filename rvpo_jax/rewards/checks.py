@@ -27,16 +27,7 @@ MAX_DEPTH = 100
 _FENCE = "```"
 
 
-def has_schema(example: Example) -> bool:
-    """Whether the row asks for JSON of a schema.
-
-    >>> has_schema({"json_schema": {"type": "object"}}), has_schema({"json_schema": None})
-    (True, False)
-    """
-    return example.get("json_schema") is not None
-
-
-@reward_channel(kind="constraint", applies=has_schema)
+@reward_channel(kind="constraint")
 def json_schema(completions: Sequence[str], examples: Sequence[Example]) -> np.ndarray:
     """1.0 where the completion is one JSON value, perhaps in a code fence, of the row's schema.
 
@@ -64,23 +55,14 @@ def json_schema(completions: Sequence[str], examples: Sequence[Example]) -> np.n
     """
     return np.array(
         [
-            _matches(text, _schema_text(example, i)) if has_schema(example) else np.nan
+            _matches(text, example, i)
             for i, (text, example) in enumerate(zip(completions, examples, strict=True))
         ],
         np.float64,
     )
 
 
-def has_regex(example: Example) -> bool:
-    """Whether the row asks for patterns.
-
-    >>> has_regex({"regex": "a+"}), has_regex({})
-    (True, False)
-    """
-    return example.get("regex") is not None
-
-
-@reward_channel(applies=has_regex)
+@reward_channel()
 def regex(completions: Sequence[str], examples: Sequence[Example]) -> np.ndarray:
     """Share of the row's patterns that are found in the completion.
 
@@ -104,7 +86,7 @@ def regex(completions: Sequence[str], examples: Sequence[Example]) -> np.ndarray
     """
     return np.array(
         [
-            _share_found(text, _patterns(example, i)) if has_regex(example) else np.nan
+            _share_found(text, example, i)
             for i, (text, example) in enumerate(zip(completions, examples, strict=True))
         ],
         np.float64,
@@ -129,7 +111,16 @@ class _Budget:
 _BUDGET: ContextVar[_Budget] = ContextVar("budget")
 
 
-def _share_found(text: str, patterns: Sequence[str]) -> float:
+def _share_found(text: str, example: Example, index: int) -> float:
+    given = example.get("regex")
+    if given is None:
+        return np.nan
+    patterns = given if isinstance(given, list) else [given]
+    if not patterns or not all(isinstance(one, str) for one in patterns):
+        raise Refusal(
+            f"regex of example {index} must be a pattern or a list of them, got {excerpt(given)}.",
+            "Leave the column empty where there is no pattern.",
+        )
     compiled = [_compiled(pattern) for pattern in patterns]
     budget = _Budget()
     try:
@@ -155,23 +146,15 @@ def _compiled(pattern: str) -> Any:
         ) from None
 
 
-def _patterns(example: Example, index: int) -> list[str]:
-    patterns = example["regex"] if isinstance(example["regex"], list) else [example["regex"]]
-    if not patterns or not all(isinstance(one, str) for one in patterns):
-        raise Refusal(
-            f"regex of example {index} must be a pattern or a list of them, "
-            f"got {excerpt(example['regex'])}.",
-            "Leave the column empty where there is no pattern.",
-        )
-    return patterns
-
-
-def _matches(text: str, schema: str) -> float:
+def _matches(text: str, example: Example, index: int) -> float:
+    if example.get("json_schema") is None:
+        return np.nan
+    schema = _schema_text(example["json_schema"], index)
+    validator = _validator(schema)
     try:
         value = _strict_json(text)
     except (ValueError, RecursionError):  # no JSON, an over-long number; deep nesting
         return 0.0
-    validator = _validator(schema)
     from referencing.exceptions import Unresolvable  # comes with jsonschema
 
     _BUDGET.set(_Budget())
@@ -276,8 +259,7 @@ def _holds_key(schema: Any, key: str) -> bool:
     )
 
 
-def _schema_text(example: Example, index: int) -> str:
-    schema = example["json_schema"]
+def _schema_text(schema: Any, index: int) -> str:
     if isinstance(schema, str):
         return schema
     try:

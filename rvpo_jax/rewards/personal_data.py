@@ -71,16 +71,7 @@ def personal_data(text: str) -> list[str]:
     return [kind for kind, (pattern, is_one) in _KINDS.items() if _any(pattern, is_one, text)]
 
 
-def has_secret(example: Example) -> bool:
-    """Whether the row has a secret to keep.
-
-    >>> has_secret({"secret": "amber"}), has_secret({"secret": None})
-    (True, False)
-    """
-    return example.get("secret") is not None
-
-
-@reward_channel(kind="constraint", applies=has_secret)
+@reward_channel(kind="constraint")
 def secret_kept(completions: Sequence[str], examples: Sequence[Example]) -> np.ndarray:
     """0.0 where a secret of the row stands anywhere in the completion, else 1.0.
 
@@ -106,9 +97,7 @@ def secret_kept(completions: Sequence[str], examples: Sequence[Example]) -> np.n
     """
     return np.array(
         [
-            float(not any(tells(text, secret) for secret in _secrets(example, i)))
-            if has_secret(example)
-            else np.nan
+            _is_kept(text, example, i)
             for i, (text, example) in enumerate(zip(completions, examples, strict=True))
         ],
         np.float64,
@@ -133,8 +122,11 @@ def tells(text: str, secret: str) -> bool:
     return letters in _letters(text) if letters else secret in text
 
 
-def _secrets(example: Example, index: int) -> list[str]:
-    secrets = example["secret"] if isinstance(example["secret"], list) else [example["secret"]]
+def _is_kept(text: str, example: Example, index: int) -> float:
+    given = example.get("secret")
+    if given is None:
+        return np.nan
+    secrets = given if isinstance(given, list) else [given]
     for secret in secrets:
         if not isinstance(secret, str) or not secret.strip():
             raise Refusal(
@@ -142,7 +134,7 @@ def _secrets(example: Example, index: int) -> list[str]:
                 f"got {excerpt(secret)}.",
                 "Leave the column empty where there is no secret.",
             )
-    return secrets
+    return float(not any(tells(text, secret) for secret in secrets))
 
 
 def _letters(text: str) -> str:

@@ -20,16 +20,7 @@ NGRAM_SIZE = 3
 _WORD = re.compile("[\u2e80-\U0003ffff]|[^\\W_\u2e80-\U0003ffff]{1,32}")
 
 
-def has_bounds(example: Example) -> bool:
-    """Whether the row bounds the length of its completion.
-
-    >>> has_bounds({"max_words": 50}), has_bounds({"max_words": None})
-    (True, False)
-    """
-    return any(example.get(name) is not None for name in BOUNDS)
-
-
-@reward_channel(applies=has_bounds)
+@reward_channel()
 def length(completions: Sequence[str], examples: Sequence[Example]) -> np.ndarray:
     """1.0 for a completion within the bounds of its row; outside, how far it is from them.
 
@@ -55,7 +46,7 @@ def length(completions: Sequence[str], examples: Sequence[Example]) -> np.ndarra
     """
     return np.array(
         [
-            _share_of_bounds(text.strip(), example, i) if has_bounds(example) else np.nan
+            _share_of_bounds(text.strip(), example, i)
             for i, (text, example) in enumerate(zip(completions, examples, strict=True))
         ],
         np.float64,
@@ -108,6 +99,8 @@ def distinct_ngrams(text: str, size: int) -> float:
 
 def _share_of_bounds(text: str, example: Example, index: int) -> float:
     given = {name: example[name] for name in BOUNDS if example.get(name) is not None}
+    if not given:
+        return np.nan
     for name, bound in given.items():
         if type(bound) is not int or bound < 1:
             raise Refusal(

@@ -67,15 +67,6 @@ def category_of(example: Example) -> str:
     return name.rpartition("_")[0]
 
 
-def is_checked(example: Example) -> bool:
-    """Whether the row's category is one of those that are checked: no Java, no multi-turn.
-
-    >>> is_checked({"id": "java_3"}), is_checked({"id": "irrelevance_3"})
-    (False, True)
-    """
-    return category_of(example) in AST_CATEGORIES + RELEVANCE_CATEGORIES
-
-
 def check_answer(text: str, example: Example) -> Verdict:
     """Whether a completion answers a row of BFCL.
 
@@ -103,7 +94,7 @@ def check_answer(text: str, example: Example) -> Verdict:
     return check_calls(calls, functions, answers, category)
 
 
-@reward_channel(applies=is_checked)
+@reward_channel()
 def bfcl(completions: Sequence[str], examples: Sequence[Example]) -> np.ndarray:
     """1.0 where the completion is a right answer to its row of BFCL v3, else 0.0.
 
@@ -128,7 +119,9 @@ def bfcl(completions: Sequence[str], examples: Sequence[Example]) -> np.ndarray:
     """
     return np.array(
         [
-            float(check_answer(text, example).valid) if is_checked(example) else np.nan
+            float(check_answer(text, example).valid)
+            if category_of(example) in AST_CATEGORIES + RELEVANCE_CATEGORIES
+            else np.nan
             for text, example in zip(completions, examples, strict=True)
         ],
         np.float64,
