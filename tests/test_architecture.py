@@ -50,17 +50,25 @@ LIBRARIES = {
     "config": set(),
     "types": {"jax"},
     "method": {"jax", "chex", "numpy", "optax"},
-    "rewards": {"numpy", "langdetect", "nltk", "punkt"},
+    "rewards": {
+        "numpy",
+        "jsonschema",
+        "langdetect",
+        "nltk",
+        "punkt",
+        "referencing",
+        "regex",
+    },
     "integrations": {"jax", "numpy", "tunix"},
     "auditing": {"numpy", "pyarrow", "jinja2", "markupsafe", "rich", "tyro", "fsspec"},
 }
 # What a room may import only inside a function: what_if is loaded before anybody needs JAX, and
-# other trainers, the clients of buckets and the judges of some instructions need not be installed.
+# other trainers, the clients of buckets and the libraries of single rewards need not be installed.
 DEFERRED = {
     "what_if": ("method", "jax"),
     "integrations": ("tunix",),
     "auditing": ("fsspec",),
-    "rewards": ("langdetect", "nltk", "punkt"),
+    "rewards": ("jsonschema", "langdetect", "nltk", "punkt", "referencing", "regex"),
     "run": ("etils", "fsspec", "google"),
 }
 # Only these modules or rooms may import these libraries, or name these things.

@@ -177,7 +177,9 @@ def shared_file(name):
     return path
 
 
-def test_all_frozen_verdicts_of_the_authors_code_are_reproduced():
+@pytest.fixture(scope="module")
+def frozen():
+    """The cases that the authors' code judged, and the row of each."""
     parquet = pytest.importorskip("pyarrow.parquet")
     with gzip.open(
         shared_file("rlla/oracle/reward_cases.jsonl.gz"), "rt", encoding="utf-8"
@@ -185,8 +187,12 @@ def test_all_frozen_verdicts_of_the_authors_code_are_reproduced():
         cases = [json.loads(line) for line in file]
     rows = parquet.read_table(shared_file("rlla/rl.parquet")).to_pylist()
     rows = {row["origin"]: row for row in rows}
+    return cases, [rows[case["origin"]] for case in cases]
+
+
+def test_all_frozen_verdicts_of_the_authors_code_are_reproduced(frozen):
+    cases, examples = frozen
     completions = [case["response"] for case in cases]
-    examples = [rows[case["origin"]] for case in cases]
 
     form = toolrl_format(completions, examples)
     correctness = toolrl_correctness(completions, examples)
@@ -195,6 +201,64 @@ def test_all_frozen_verdicts_of_the_authors_code_are_reproduced():
     # Exactly: the same operations in the same order as the authors'.
     np.testing.assert_array_equal(form, [case["format"] for case in cases])
     np.testing.assert_array_equal(correctness, [case["correctness"] for case in cases])
+
+
+PARTS = ("toolrl_tool_names", "toolrl_argument_names", "toolrl_argument_values")
+
+
+def joined(completions, examples):
+    """Correctness from its three channels, and the channels; NaN where the reference calls nothing.
+
+    The calls of the references are counted here on their own, with a line for each.
+    """
+    tools, names, values = (rewards.REWARDS[part](completions, examples) for part in PARTS)
+    references = [example["reward_model"]["ground_truth"] for example in examples]
+    blocks = [
+        text.partition("<tool_call>\n")[2].partition("\n</tool_call>")[0] for text in references
+    ]
+    calls = [[json.loads(line) for line in block.splitlines()] for block in blocks]
+    num_calls = np.array([len(each) for each in calls])
+    num_arguments = np.array([sum(len(call["parameters"]) for call in each) for each in calls])
+    of_values = np.where(num_arguments > 0, num_arguments * np.nan_to_num(values), 0.0)
+    score = tools + num_calls * names + of_values
+    return 6 * score / (1 + num_calls + num_arguments) - 3, np.stack([tools, names, values], 1)
+
+
+def test_the_three_channels_add_up_to_correctness_on_all_frozen_cases(frozen):
+    cases, examples = frozen
+    correctness, parts = joined([case["response"] for case in cases], examples)
+    has_call = np.array(["<tool_call>" in row["reward_model"]["ground_truth"] for row in examples])
+    expected = np.array([case["correctness"] for case in cases])
+    np.testing.assert_array_equal(np.isnan(correctness), ~has_call)
+    # Not to the last digit: the parts are divided and multiplied again.
+    np.testing.assert_allclose(correctness[has_call], expected[has_call], rtol=0, atol=1e-12)
+    assert np.nanmin(parts) == 0.0 and np.nanmax(parts) == 1.0
+    # The cases tell the channels apart.
+    assert len(np.unique(parts[has_call].round(6), axis=0)) > 50
+
+
+@pytest.mark.parametrize(
+    ("reference", "completion", "parts"),
+    [
+        pytest.param(ONE, ONE, (1, 1, 1), id="exact"),
+        pytest.param(ONE, ONE.replace("1", "7"), (1, 1, 1 / 2), id="wrong value"),
+        pytest.param(ONE, ONE.replace('"x"', '"u"'), (1, 1 / 3, 1 / 2), id="wrong name"),
+        pytest.param(ONE, ONE.replace('"f"', '"g"'), (0, 0, 0), id="wrong tool"),
+        pytest.param(ONE, calls(F, G), (1 / 2, 1, 1), id="extra call"),
+        pytest.param(TWO, ONE, (1 / 2, 1 / 2, 2 / 3), id="one of two calls"),
+        pytest.param(ONE, "", (0, 0, 0), id="empty"),
+        pytest.param(ONE, calls('{"name": "f"}'), (0, 0, 0), id="no parameters key"),
+        pytest.param(calls(G), calls(G), (1, 1, None), id="no argument to compare"),
+        pytest.param(calls(G), calls(F.replace("f", "g")), (1, 0, None), id="unwanted arguments"),
+        pytest.param(RESPONSE, ONE, (None, None, None), id="no call in the reference"),
+    ],
+)
+def test_the_three_channels_by_hand(reference, completion, parts):
+    out = score(
+        [rewards.REWARDS[name] for name in PARTS], [completion], [{"ground_truth": reference}]
+    )
+    scored = zip(out.rewards[0].tolist(), out.where[0].tolist(), strict=True)
+    assert [value if there else None for value, there in scored] == pytest.approx(list(parts))
 
 
 def test_correctness_is_masked_where_the_reference_has_no_tool_call():
@@ -258,22 +322,35 @@ HOSTILE = {
 }
 
 
+# What a reward needs in place of the columns of a tool call, or beside them.
+COLUMNS = {
+    **dict.fromkeys(["gsm8k_correctness", "gsm8k_calculations"], {"answer": "#### 18"}),
+    **dict.fromkeys(
+        ["instructions_strict", "instructions_loose", "instructions_share"],
+        {"instruction_id_list": ["detectable_format:title"], "kwargs": [{}]},
+    ),
+    "length": {"max_words": 9},
+    "json_schema": {"json_schema": {"type": "object"}},
+    "regex": {"regex": "(a+)+$"},
+    "bfcl": {"id": "simple_1", "function": [{"name": "f"}], "ground_truth": [{"f": {}}]},
+}
+
+
 @pytest.mark.parametrize("name", rewards.REWARDS)
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_megabyte_of_hostile_text_is_judged_in_linear_time_and_earns_little(name, text):
-    example = {
-        "ground_truth": ONE,
-        "secret": "amber",
-        "instruction_id_list": ["detectable_format:title"],
-        "kwargs": [{}],
-    }
     fn = rewards.REWARDS[name]
+    example = {"ground_truth": ONE, "secret": "amber"} | COLUMNS.get(name, {})
+    if name in ("json_schema", "regex"):
+        pytest.importorskip("jsonschema", reason="pip install 'rvpo-jax[checks]'")
+        pytest.importorskip("regex", reason="pip install 'rvpo-jax[checks]'")
     # A linear pass takes a second or two on a slow machine, a quadratic one hours.
     start = time.thread_time()
     value = fn([text], [example])[0]
     assert time.thread_time() - start < 30.0
     channel = rewards.channel_of(fn)
-    assert channel.low <= value <= channel.high
+    # NaN: not scored, because checking took too long.
+    assert channel.low <= value <= channel.high or np.isnan(value)
     if name == "toolrl_correctness":
         assert value < 3.0
 

@@ -24,13 +24,28 @@ from rvpo_jax.rewards.channels import (
     channels_of,
     reward_channel,
 )
+from rvpo_jax.rewards.checks import json_schema, regex
 from rvpo_jax.rewards.failures import RewardError
 from rvpo_jax.rewards.instructions import (
     instructions_loose,
     instructions_share,
     instructions_strict,
 )
+from rvpo_jax.rewards.function_calls import bfcl
+from rvpo_jax.rewards.gsm8k import (
+    gsm8k_calculations,
+    gsm8k_correctness,
+    gsm8k_format,
+    gsm8k_length,
+)
+from rvpo_jax.rewards.personal_data import no_personal_data, secret_kept
 from rvpo_jax.rewards.scoring import Scores, check_any_scored, score
+from rvpo_jax.rewards.text_size import length, repetition
+from rvpo_jax.rewards.tool_call_channels import (
+    toolrl_argument_names,
+    toolrl_argument_values,
+    toolrl_tool_names,
+)
 from rvpo_jax.rewards.tool_calling import toolrl_correctness, toolrl_format
 from rvpo_jax.rewards.tool_task import (
     answer_format,
@@ -61,6 +76,9 @@ __all__ = [
 REWARDS: dict[str, RewardFn] = {
     "toolrl_format": toolrl_format,
     "toolrl_correctness": toolrl_correctness,
+    "toolrl_tool_names": toolrl_tool_names,
+    "toolrl_argument_names": toolrl_argument_names,
+    "toolrl_argument_values": toolrl_argument_values,
     "format": answer_format,
     "tool_name": tool_name,
     "arguments": arguments,
@@ -71,6 +89,17 @@ REWARDS: dict[str, RewardFn] = {
     "instructions_strict": instructions_strict,
     "instructions_loose": instructions_loose,
     "instructions_share": instructions_share,
+    "bfcl": bfcl,
+    "gsm8k_correctness": gsm8k_correctness,
+    "gsm8k_format": gsm8k_format,
+    "gsm8k_length": gsm8k_length,
+    "gsm8k_calculations": gsm8k_calculations,
+    "length": length,
+    "repetition": repetition,
+    "no_personal_data": no_personal_data,
+    "secret_kept": secret_kept,
+    "json_schema": json_schema,
+    "regex": regex,
 }
 """The built-in reward functions by the name of their channel."""
 

@@ -8,7 +8,7 @@ find holes: no regular expression runs over it, and everything JSON can throw is
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,28 @@ from rvpo_jax.rewards.channels import Example, reward_channel
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 MAX_CORRECTNESS = 3.0
+
+
+class Agreement(NamedTuple):
+    """ToolRL's score of the calls of a completion, and the three parts that it adds up."""
+
+    score: float
+    """The sum of the parts."""
+    tool_names: float
+    """Jaccard index of the tool names, 0 to 1."""
+    argument_names: float
+    """Sum over the reference's calls: Jaccard index of the parameter names, 0 to ``num_calls``."""
+    argument_values: float
+    """Equal values, 0 to ``num_arguments``."""
+    num_calls: int
+    """Of the reference."""
+    num_arguments: int
+    """Of the reference's calls together."""
+
+    @property
+    def max_score(self) -> float:
+        """The score of equal calls."""
+        return 1.0 + self.num_calls + self.num_arguments
 
 
 def reference_answer(example: Example, index: int = 0) -> str:
@@ -182,6 +204,45 @@ def is_call(call: Mapping[str, Any]) -> bool:
     return isinstance(call.get("name"), str) and isinstance(call.get("parameters"), dict)
 
 
+def agreement(text: str, reference: str, index: int = 0) -> Agreement:
+    """How far the tool calls of a completion agree with those of its reference, part by part.
+
+    Args:
+      text: The completion.
+      reference: The reference answer, with a tool call.
+      index: Position of the example in its batch, for the message.
+
+    Returns:
+      The parts; all 0 for a completion whose calls cannot be read.
+
+    Raises:
+      ValueError: when the calls of the reference cannot be read.
+
+    >>> call = '<tool_call>{"name": "f", "parameters": {"x": 1, "y": 2}}</tool_call>'
+    >>> found = agreement(call.replace("2", "3"), call)
+    >>> found.tool_names, found.argument_names, found.argument_values, found.max_score
+    (1.0, 1.0, 1.0, 4.0)
+    """
+    expected = parse_calls(reference)
+    if expected is None or not all(is_call(call) for call in expected):
+        raise Refusal(
+            f"ground_truth of example {index} must hold one JSON call per line in a closed "
+            f"tool_call block, got {excerpt(reference, 200)}.",
+            'Write each call as {"name": ..., "parameters": {...}} on a line of its own.',
+        )
+    num_arguments = sum(len(call["parameters"]) for call in expected)
+    nothing = Agreement(0.0, 0.0, 0.0, 0.0, len(expected), num_arguments)
+    actual = parse_calls(text)
+    if actual is None:
+        return nothing
+    try:
+        return _compare(actual, expected, nothing)
+    # A call that is looked at has no object for parameters; a name that is not hashable; values
+    # nested so deep that comparing them gives up.
+    except (AttributeError, KeyError, TypeError, RecursionError):
+        return nothing
+
+
 def _has_shape_of(reference: str, text: str) -> bool:
     """The reference's blocks in order, anchored at both ends of the stripped text."""
     parts = ["<think>", "</think>"]
@@ -207,51 +268,41 @@ def _has_shape_of(reference: str, text: str) -> bool:
 def _correctness(text: str, reference: str, index: int) -> float:
     if OPEN not in reference:
         return 0.0
-    expected = parse_calls(reference)
-    if expected is None or not all(is_call(call) for call in expected):
-        raise Refusal(
-            f"ground_truth of example {index} must hold one JSON call per line in a closed "
-            f"tool_call block, got {excerpt(reference, 200)}.",
-            'Write each call as {"name": ..., "parameters": {...}} on a line of its own.',
-        )
-    actual = parse_calls(text)
-    if actual is None:
-        return -MAX_CORRECTNESS
-    try:
-        if actual == expected:
-            return MAX_CORRECTNESS
-        score, max_score = _score_calls(actual, expected)
-    # A call that is looked at has no object for parameters; a name that is not hashable; values
-    # nested so deep that comparing them gives up.
-    except (AttributeError, KeyError, TypeError, RecursionError):
-        return -MAX_CORRECTNESS
-    return 2 * MAX_CORRECTNESS * score / max_score - MAX_CORRECTNESS
+    found = agreement(text, reference, index)
+    return 2 * MAX_CORRECTNESS * found.score / found.max_score - MAX_CORRECTNESS
 
 
-def _score_calls(
-    actual: list[dict[str, Any]], expected: list[dict[str, Any]]
-) -> tuple[float, float]:
-    """ToolRL's score of a list of calls, and the largest one possible."""
+def _compare(
+    actual: list[dict[str, Any]], expected: list[dict[str, Any]], nothing: Agreement
+) -> Agreement:
     names = Counter(call["name"] for call in actual)
     shared = (names & Counter(call["name"] for call in expected)).total()
-    score = shared / (len(actual) + len(expected) - shared)
+    tool_names = shared / (len(actual) + len(expected) - shared)
+    score, argument_names, argument_values = tool_names, 0.0, 0.0
     unused = list(actual)
     for call in expected:
-        best, best_position = 0.0, -1
+        best, best_position = (0.0, 0.0), -1
         for position, candidate in enumerate(unused):
             if candidate["name"] == call["name"]:
-                value = _score_parameters(candidate["parameters"], call["parameters"])
-                if value > best:
-                    best, best_position = value, position
+                parts = _compare_parameters(candidate["parameters"], call["parameters"])
+                if sum(parts) > sum(best):
+                    best, best_position = parts, position
         if best_position >= 0:
-            score += best
+            score += sum(best)  # in the authors' order, to the last digit
+            argument_names += best[0]
+            argument_values += best[1]
             del unused[best_position]
-    return score, 1.0 + sum(1 + len(call["parameters"]) for call in expected)
+    return nothing._replace(
+        score=score,
+        tool_names=tool_names,
+        argument_names=argument_names,
+        argument_values=argument_values,
+    )
 
 
-def _score_parameters(actual: dict[str, Any], expected: dict[str, Any]) -> float:
-    """Jaccard index of the parameter names, plus the number of equal values."""
+def _compare_parameters(actual: dict[str, Any], expected: dict[str, Any]) -> tuple[float, float]:
+    """Jaccard index of the parameter names, and the number of equal values."""
     shared = actual.keys() & expected.keys()
     union = len(actual) + len(expected) - len(shared)
-    jaccard = len(shared) / union if union else 1.0
-    return jaccard + sum(1.0 for name in shared if actual[name] == expected[name])
+    equal = sum(1.0 for name in shared if actual[name] == expected[name])
+    return len(shared) / union if union else 1.0, float(equal)

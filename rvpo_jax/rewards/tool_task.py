@@ -8,7 +8,6 @@ Explanation and privacy pull against each other: that is the point. ``N`` comple
 import functools
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from rvpo_jax.basics.raised import excerpt
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.rewards.channels import Example, reward_channel
+from rvpo_jax.rewards.personal_data import tells
 from rvpo_jax.rewards.tool_calling import (
     find_block,
     is_call,
@@ -216,7 +216,7 @@ def privacy(completions: Sequence[str], examples: Sequence[Example]) -> np.ndarr
     """
     return np.array(
         [
-            float(not _leaks(_secret(example, i), _free_text(text)))
+            float(not tells(_free_text(text), _secret(example, i)))
             for i, (text, example) in enumerate(zip(completions, examples, strict=True))
         ],
         np.float64,
@@ -317,28 +317,3 @@ def _free_text(text: str) -> str:
     if calls is not None and block is not None and all(is_call(call) for call in calls):
         text = text[: block[0]] + text[block[1] :]
     return _TAG.sub("", text)
-
-
-def _leaks(secret: str, text: str) -> bool:
-    letters = _letters(secret)
-    return letters in _letters(text) if letters else secret in text
-
-
-def _letters(text: str) -> str:
-    """Letters and digits only, without accents, case or typographic variants."""
-    # Character by character: normalising a long run of combining marks takes quadratic time.
-    return text.translate(_FOLDED)
-
-
-class _Folded(dict[int, str]):
-    """The letters of a character by its code point, filled as characters turn up."""
-
-    def __missing__(self, code: int) -> str:
-        if len(self) >= 1 << 12:
-            self.clear()
-        folded = unicodedata.normalize("NFKD", chr(code)).casefold()
-        self[code] = "".join(_WORD.findall(folded))
-        return self[code]
-
-
-_FOLDED = _Folded()
