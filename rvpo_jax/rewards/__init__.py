@@ -26,17 +26,17 @@ from rvpo_jax.rewards.channels import (
 )
 from rvpo_jax.rewards.checks import json_schema, regex
 from rvpo_jax.rewards.failures import RewardError
-from rvpo_jax.rewards.instructions import (
-    instructions_loose,
-    instructions_share,
-    instructions_strict,
-)
 from rvpo_jax.rewards.function_calls import bfcl
 from rvpo_jax.rewards.gsm8k import (
     gsm8k_calculations,
     gsm8k_correctness,
     gsm8k_format,
     gsm8k_length,
+)
+from rvpo_jax.rewards.instructions import (
+    instructions_loose,
+    instructions_share,
+    instructions_strict,
 )
 from rvpo_jax.rewards.personal_data import no_personal_data, secret_kept
 from rvpo_jax.rewards.scoring import Scores, check_any_scored, score
