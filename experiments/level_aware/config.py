@@ -69,10 +69,11 @@ def rule_of(member: Member) -> AdvantageConfig:
     return AdvantageConfig(method=member_softmin, risk_coef=float(MEMBERS.index(member)))
 
 
-RAW = "raw soft-min k=5"
 OTHERS = {
     "GRPO": the_map.GRPO,
-    RAW: AdvantageConfig(method=raw_softmin, whiten="group"),
+    "raw soft-min k=5": AdvantageConfig(method=raw_softmin, whiten="group"),
+    "utility c=5": AdvantageConfig(method="rvpo_utility"),
+    "utility c=0": AdvantageConfig(method="rvpo_utility", options={"trust": 0.0}),
 }
 # What the chosen one must not be behind.
 BEST_OF = ("GRPO", "GDPO", "RVPO k=1")
@@ -156,7 +157,9 @@ HOPELESS = [
     _held_out("hopeless, noisy", _hopeless(0.1), 5),
 ]
 JUDGE_CELLS = [*the_map.CELLS, *HELD_OUT, *HOPELESS]
-SEEDS = range(12)
+# Counted: cells that nothing was chosen on. Seeds that nobody looked at before.
+COUNTED = {cell.name for cell in [*the_map.CELLS, *HELD_OUT]} - {cell.name for cell in CHOOSE_CELLS}
+SEEDS = range(500, 512)
 SMOKE_SEEDS = range(2)
 OPTIONS = the_map.OPTIONS
 SMOKE_OPTIONS = the_map.SMOKE_OPTIONS

@@ -38,11 +38,11 @@ def measure(seeds, smoke: bool) -> Outcome:
     scores = {name: _mean_deficits(found, name) for name in ("GRPO", *members)}
     chosen = min(members, key=lambda name: sum(scores[name][column] for column in CRITERIA))
     judged = (*config.BEST_OF[1:], chosen, *config.JUDGED_BESIDE)
-    beside = {} if smoke else {config.RAW: config.OTHERS[config.RAW]}
+    beside = {"GRPO": config.OTHERS["GRPO"]} if smoke else config.OTHERS
     cells = config.SMOKE_CELLS if smoke else config.JUDGE_CELLS
     ends, kept = config.survey(
         cells,
-        {"GRPO": config.OTHERS["GRPO"], **beside, **{name: members[name] for name in judged}},
+        {**beside, **{name: members[name] for name in judged}},
         seeds,
         keep=config.first_steps,
         **options,
@@ -54,7 +54,8 @@ def measure(seeds, smoke: bool) -> Outcome:
         for column in SIGN
     }
     values = _values(cells, ends, deficits, chosen)
-    counts, notes = _count(ends, deficits)
+    counted = set(ends) if smoke else config.COUNTED
+    counts, notes = _count(ends, deficits, counted)
     data = {
         "chosen": chosen,
         "criteria": tuple(CRITERIA),
@@ -116,26 +117,35 @@ def _mean_deficits(found, name: str) -> dict[str, float]:
     }
 
 
-def _count(ends, deficits) -> tuple[dict, list[str]]:
-    """Cells in which a rule is within the margin of the best, shown to be, and shown not to be."""
+def _differ(rules, column: str) -> bool:
+    """Whether it matters in a cell which of the three rules one takes."""
+    means = [rules[name][column].mean() for name in config.BEST_OF]
+    return max(means) - min(means) > config.MARGIN
+
+
+def _count(ends, deficits, counted) -> tuple[dict, list[str]]:
+    """Cells in which a rule is within the margin of the best, shown to be, and shown not to be.
+
+    Of the counted cells those in which the three rules differ.
+    """
     counts, notes = {}, []
     for name in next(iter(ends.values())):
         for column in SIGN:
             some = [
-                value
-                for key, value in deficits.items()
-                if key.split("/")[1:] == [name, column] and "hopeless" not in key
+                deficits[f"{cell}/{name}/{column}"]
+                for cell, rules in ends.items()
+                if cell in counted and _differ(rules, column)
             ]
             shown = sum(value["high"] <= config.MARGIN for value in some)
             behind = sum(value["low"] > config.MARGIN for value in some)
-            worst = max(value["ours"] for value in some)
+            worst = max((value["ours"] for value in some), default=0.0)
             notes.append(
                 f"{name}, {column}: of {len(some)} cells {shown} within {config.MARGIN} of the "
                 f"best of three (interval), {behind} behind, {len(some) - shown - behind} open; "
                 f"furthest behind {worst:.3f}"
             )
-            counts[f"cells, {name}/{column} within"] = {"ours": shown}
-            counts[f"cells, {name}/{column} behind"] = {"ours": behind}
+            counts[f"cells, {name}/{column} within"] = {"ours": shown, "n": len(some)}
+            counts[f"cells, {name}/{column} behind"] = {"ours": behind, "n": len(some)}
     return counts, notes
 
 
