@@ -50,7 +50,7 @@ LIBRARIES = {
     "config": set(),
     "types": {"jax"},
     "method": {"jax", "chex", "numpy", "optax"},
-    "rewards": {"numpy"},
+    "rewards": {"numpy", "httpx2", "tenacity"},
     "integrations": {"jax", "numpy", "tunix"},
     "auditing": {"numpy", "pyarrow", "jinja2", "markupsafe", "rich", "tyro", "fsspec"},
 }
@@ -60,6 +60,7 @@ DEFERRED = {
     "what_if": ("method", "jax"),
     "integrations": ("tunix",),
     "auditing": ("fsspec",),
+    "rewards": ("httpx2", "tenacity"),
     "run": ("etils", "fsspec", "google"),
 }
 # Only these modules or rooms may import these libraries, or name these things.
@@ -69,6 +70,8 @@ OWNERS = {
     "tyro": ("cli", "auditing.command"),
     "etils": ("run.bucket",),
     "google": ("run.lock",),
+    "httpx2": ("rewards.judge.http",),
+    "tenacity": ("rewards.judge.client",),
 }
 DEVICE_NAMES = {"pmap", "shard_map", "Mesh", "make_mesh", "NamedSharding", "jax.distributed"}
 DEVICE_OWNER = "run.parallel"
