@@ -16,7 +16,7 @@ from test_architecture import ROOT
 
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.rewards import RewardError, score
-from rvpo_jax.rewards.judge import BudgetSpent, Judge, JudgeDown, rubric
+from rvpo_jax.rewards.judge import BudgetSpent, Judge, JudgeDown, Rubric, rubric
 from rvpo_jax.rewards.judge.budget import Budget
 from rvpo_jax.rewards.judge.limits import Limits
 from rvpo_jax.rewards.judge.store import Store
@@ -37,6 +37,11 @@ def judge_of(server, **options):
         "timeout_s": 10.0,
     }
     return Judge(endpoint=server.endpoint, **{**quick, **options})
+
+
+def with_store(judge, store):
+    plain = rubric(judge)
+    return Rubric(judge, plain.channels, "detect", store)
 
 
 def values_of(found):
@@ -307,7 +312,7 @@ def test_the_cost_is_what_the_endpoint_counts_and_never_passes_the_budget(tmp_pa
     with judging() as server:
         judge = judge_of(server, input_price=1, output_price=3, max_cost=0.002, concurrency=4)
         store = Store()
-        reward = type(rubric(judge))(judge, "detect", store)
+        reward = with_store(judge, store)
         with pytest.raises(BudgetSpent, match=r"judge\.max_cost is 0\.002"):
             reward([str(i) for i in range(40)], [ROW] * 40)
     calls, cost = Budget(judge, store).spent()
@@ -321,7 +326,7 @@ def test_calls_that_were_not_served_cost_nothing():
     with judging(None, 500, 429) as server:
         store = Store()
         judge = judge_of(server, input_price=1, max_cost=1.0)
-        type(rubric(judge))(judge, "detect", store)(["a", "b"], [ROW] * 2)
+        with_store(judge, store)(["a", "b"], [ROW] * 2)
     assert Budget(judge, store).spent() == (4, pytest.approx(200e-6))
 
 
@@ -510,7 +515,7 @@ def test_a_reply_in_the_file_that_was_tampered_with_is_asked_again(tmp_path):
     with judging() as server:
         store = Store(tmp_path / "j.sqlite")
         judge = judge_of(server)
-        reward = type(rubric(judge))(judge, "detect", store)
+        reward = with_store(judge, store)
         reward(["hi"], [ROW])
         with store.transaction() as rows:
             rows.execute("UPDATE replies SET reply = 'all met'")
@@ -557,3 +562,30 @@ def test_errors_reach_the_run_as_errors_of_the_reward():
     reward = rubric(Judge(endpoint="http://127.0.0.1:1/v1", model="m", key_variable="NO_SUCH_KEY"))
     with pytest.raises(RewardError, match="NO_SUCH_KEY is not set"):
         score([reward], ["hi"], [ROW])
+
+
+def test_items_are_channels_of_the_run_absent_and_unknown_ones_masked():
+    def length(completions, examples):
+        return [len(text) / 10 for text in completions]
+
+    longer = {"prompt": "p", "rubric": [{"text": t} for t in ("hi", "zz", "h")]}
+    with judging(None, says("?"), says("?")) as server:
+        reward = rubric(judge_of(server, concurrency=1), max_items=4)
+        out = score([length, reward], ["hi", "bad", "hi"], [ROW, ROW, longer])
+    assert out.rewards.tolist() == [
+        [np.float32(0.2), 1, 1, 0, 0], [np.float32(0.3), 0, 0, 0, 0], [np.float32(0.2), 1, 0, 1, 0],
+    ]  # fmt: skip
+    scored, absent = [True] * 3, [False]
+    assert out.where.tolist() == [
+        [*scored, False, False], [True, *absent * 4], [*scored, True, False],
+    ]  # fmt: skip
+    assert out.num_failed.tolist() == [0] * 5
+
+
+def test_a_rubric_with_more_items_than_channels_is_one_error():
+    reward = rubric(Judge(endpoint="http://h/v1", model="m", key_variable=None), max_items=1)
+    with pytest.raises(Refusal, match="example 0 has 2 rubric items, more than max_items 1"):
+        reward(["hi"], [ROW])
+    for options in ({"max_items": 0}, {"max_items": True}, {"pitfalls": "good"}):
+        with pytest.raises(Refusal, match=next(iter(options))):
+            rubric(reward.judge, **options)

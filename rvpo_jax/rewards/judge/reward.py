@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.config import Channel
 from rvpo_jax.rewards.channels import Example
 from rvpo_jax.rewards.judge.client import Client, Verdicts
 from rvpo_jax.rewards.judge.counts import Counts
@@ -27,25 +28,37 @@ _logger = logging.getLogger(__name__)
 FILE = "judge.sqlite"
 
 
-def rubric(judge: Judge, *, pitfalls: Pitfalls = "detect") -> "Rubric":
+def rubric(
+    judge: Judge, *, max_items: int = 17, pitfalls: Pitfalls = "detect", name: str = "rubric"
+) -> "Rubric":
     """The reward of a judge, to be named in ``data.rewards``.
 
     Args:
       judge: whom to ask.
+      max_items: channels that it fills, ``NAME_1`` and so on, by the place of the item in its row;
+        no row has more items. RaR's have 17 at most.
       pitfalls: how RaR's items with negative weight are read, see ``read_items``.
+      name: of the channels.
 
     Returns:
       A reward function whose results are ragged.
 
-    >>> rubric(Judge(endpoint="http://localhost:8000/v1", model="m", key_variable=None))
-    Rubric('m' at 'http://localhost:8000/v1')
+    >>> judge = Judge(endpoint="http://localhost:8000/v1", model="m", key_variable=None)
+    >>> [channel.name for channel in rubric(judge, max_items=2).channels]
+    ['rubric_1', 'rubric_2']
     """
+    if not isinstance(max_items, int) or isinstance(max_items, bool) or max_items < 1:
+        raise Refusal(
+            f"max_items must be a whole number > 0, got {max_items!r}.",
+            "Give the number of items of the longest rubric.",
+        )
     if pitfalls not in ("detect", "met is good", "met is bad"):
         raise Refusal(
             f"pitfalls must be one of detect, met is good, met is bad, got {pitfalls!r}.",
             "Choose one of these.",
         )
-    return Rubric(judge, pitfalls)
+    channels = tuple(Channel(name=f"{name}_{place}") for place in range(1, max_items + 1))
+    return Rubric(judge, channels, pitfalls)
 
 
 class _Asked(NamedTuple):
@@ -60,12 +73,20 @@ class Rubric:
 
     Args:
       judge: whom to ask.
+      channels: ``M_max``, for the first item of a row, the second and so on.
       pitfalls: see ``rubric``.
       store: a file that is open already; None: the judge's own, or see ``use_folder``.
     """
 
-    def __init__(self, judge: Judge, pitfalls: Pitfalls, store: Store | None = None) -> None:
-        self.judge, self._pitfalls = judge, pitfalls
+    def __init__(
+        self,
+        judge: Judge,
+        channels: tuple[Channel, ...],
+        pitfalls: Pitfalls,
+        store: Store | None = None,
+    ) -> None:
+        self.judge, self.channels, self._pitfalls = judge, channels, pitfalls
+        self.__name__ = channels[0].name.removesuffix("_1")
         self._store = store
         self._client: Client | None = None
         self._folder: Path | None = None
@@ -77,7 +98,12 @@ class Rubric:
     @property
     def keywords(self) -> Mapping[str, Any]:
         """What a run's config.json says of it; there is no key among the settings."""
-        return {"judge": self.judge, "pitfalls": self._pitfalls}
+        return {
+            "judge": self.judge,
+            "name": self.__name__,
+            "max_items": len(self.channels),
+            "pitfalls": self._pitfalls,
+        }
 
     def use_folder(self, folder: str | Path) -> None:
         """Keeps verdicts, rates and budget in a run's folder, where the judge names no file.
@@ -171,6 +197,7 @@ class Rubric:
         for index, row in enumerate(examples):
             if id(row) not in read:
                 read[id(row)] = read_items(row, index, pitfalls=self._pitfalls)
+                _check_length(read[id(row)], index, len(self.channels))
         return [read[id(row)] for row in examples]
 
     def _questions(
@@ -217,6 +244,14 @@ def polarity_report(
         for index, row in enumerate(examples)
         for item in read_items(row, index, pitfalls=pitfalls)
     )
+
+
+def _check_length(items: Sequence[Item], index: int, max_items: int) -> None:
+    if len(items) > max_items:
+        raise Refusal(
+            f"example {index} has {len(items)} rubric items, more than max_items {max_items}.",
+            f"Give rubric(..., max_items={len(items)}), or the most that any row has.",
+        )
 
 
 def _prompt(row: Example, index: int) -> object:
