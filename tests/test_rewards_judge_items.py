@@ -281,9 +281,9 @@ def test_the_schema_and_the_example_in_the_request_fit_the_parser(explain):
     good = {"verdicts": [{**why, **verdict} for verdict in verdicts_on(body)]}
     jsonschema.validate(good, schema)
     assert read_verdicts(json.dumps(good), 2, explain=explain) == (True, False)
-    example = body["messages"][0]["content"].rpartition("[")[2].partition(", ...")[0]
-    one = {**schema["properties"]["verdicts"], "minItems": 1}
-    jsonschema.validate([json.loads(example)], one)
+    one = make_question(judge, "Hi", "x y", ["x"]).body
+    example = json.loads(one["messages"][0]["content"].splitlines()[-1])
+    jsonschema.validate(example, one["response_format"]["json_schema"]["schema"])
 
 
 @pytest.mark.parametrize(

@@ -355,3 +355,19 @@ def test_skip_masks_all_channels_of_a_completion_that_fails():
     out = score([probe], ["good", "bad"], [{}, {}], on_error="skip")
     assert out.where.tolist() == [[True, True, False], [False] * 3]
     assert out.num_failed.tolist() == [1, 1, 1]
+
+
+def test_only_the_first_of_several_channels_must_have_been_scored():
+    fns = [constant([1.0, 1.0], name="plain"), several([[1.0], [1.0]])]
+    names = [channel.name for channel in rewards.channels_of(fns)]
+    absent = rewards.may_be_absent(fns)
+    assert absent == {"probe_1", "probe_2"}
+    where = score(fns, ["a", "b"], [{}, {}]).where
+    rewards.check_any_scored(where, names, may_be_absent=absent)
+    with pytest.raises(RewardError, match=r"probe_1, probe_2 scored none of 2"):
+        rewards.check_any_scored(where, names)
+    where[:, 1] = False
+    with pytest.raises(RewardError, match=r"channel\(s\) probe_0 scored none of 2"):
+        rewards.check_any_scored(where, names, may_be_absent=absent)
+    with pytest.raises(RewardError, match=r"plain, probe_0, probe_1, probe_2 scored none"):
+        rewards.check_any_scored(where & False, names, may_be_absent=absent)

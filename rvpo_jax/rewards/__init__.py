@@ -22,6 +22,8 @@ from rvpo_jax.rewards.channels import (
     assumed_channels,
     channel_of,
     channels_of,
+    filled_by,
+    may_be_absent,
     reward_channel,
 )
 from rvpo_jax.rewards.failures import RewardError
@@ -48,7 +50,9 @@ __all__ = [
     "channel_of",
     "channels_of",
     "check_any_scored",
+    "filled_by",
     "load_reward",
+    "may_be_absent",
     "reward_channel",
     "score",
 ]

@@ -28,7 +28,8 @@ class RewardFn(Protocol):
 
     A function that fills several channels, such as ``rubric``, names them in ``fn.channels`` and
     returns per completion a list of at most that many numbers: the first for the first channel and
-    so on, and none for those that the row does not have.
+    so on, and none for those that the row does not have. With a method ``use_folder`` it is told
+    the run's folder, before it is first called.
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -114,6 +115,18 @@ def filled_by(fn: RewardFn) -> tuple[Channel, ...]:
     """
     several = getattr(fn, "channels", None)
     return tuple(several) if several else (channel_of(fn),)
+
+
+def may_be_absent(reward_fns: Sequence[RewardFn]) -> set[str]:
+    """Channels that no row need have: of a function that fills several, all but its first.
+
+    Args:
+      reward_fns: the functions.
+
+    Returns:
+      Names.
+    """
+    return {channel.name for fn in reward_fns for channel in filled_by(fn)[1:]}
 
 
 def channels_of(reward_fns: Sequence[RewardFn]) -> tuple[Channel, ...]:

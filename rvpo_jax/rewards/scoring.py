@@ -6,7 +6,7 @@ A reward function sees text and returns one number per completion; here the numb
 
 import logging
 import numbers
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -103,7 +103,11 @@ def _is_ours(fn: RewardFn) -> bool:
 
 
 def check_any_scored(
-    where: npt.ArrayLike, channel_names: Sequence[str], *, enough: int = 1
+    where: npt.ArrayLike,
+    channel_names: Sequence[str],
+    *,
+    enough: int = 1,
+    may_be_absent: Collection[str] = (),
 ) -> None:
     """Raises when a channel was never scored: a function that abstains everywhere is broken.
 
@@ -115,6 +119,7 @@ def check_any_scored(
       channel_names: ``M`` names.
       enough: So many completions tell; fewer may well be without a prompt that has the channel, and
         only a warning is given, unless no channel at all was scored: nothing can be learned then.
+      may_be_absent: names of channels that no row need have.
 
     Raises:
       RewardError: naming the channels without a single score.
@@ -125,6 +130,8 @@ def check_any_scored(
     mask = mask.reshape(-1, mask.shape[-1])
     counts = mask.sum(0).tolist()
     never = [name for name, count in zip(channel_names, counts, strict=True) if count == 0]
+    if len(never) < len(counts):
+        never = [name for name in never if name not in may_be_absent]
     if not never:
         return
     message = (

@@ -46,7 +46,7 @@ class Client:
         self._cache, self._budget = Cache(store), Budget(judge, store)
         self._limits = Limits(judge, store, clock, self._nap)
         self.tally = Tally()
-        self._until_valid = _tries(judge, self._nap, self.tally)
+        self._until_valid = _tries(judge, self._may_be_served, self._nap, self.tally)
         self._asking, self._counting = threading.Lock(), threading.Lock()
         self._served = False  # at least once: what fails from then on may pass
         self._in_a_row = 0  # questions that were not served
@@ -143,6 +143,13 @@ class Client:
             self._in_a_row = 0
         return verdicts
 
+    def _may_be_served(self, error: BaseException) -> bool:
+        """Whether another try makes sense: not where a wrong address would be waited for for long,
+        nor where the endpoint asks for a longer wait than is allowed."""
+        if not isinstance(error, CallFailed) or not error.again:
+            return False
+        return error.wait_s <= self._judge.max_wait_s and (self._served or not error.billed)
+
     def _nap(self, seconds: float) -> None:
         """Waits, unless what is waited for is no longer wanted."""
         self._sleep(seconds)
@@ -207,7 +214,12 @@ class Client:
         )
 
 
-def _tries(judge: Judge, nap: Callable[[float], None], tally: Tally) -> Callable[..., Verdicts]:
+def _tries(
+    judge: Judge,
+    may_be_served: Callable[[BaseException], bool],
+    nap: Callable[[float], None],
+    tally: Tally,
+) -> Callable[..., Verdicts]:
     """Runs an attempt until it is served and valid; waits grow and are drawn at random."""
     try:
         import tenacity
@@ -232,9 +244,6 @@ def _tries(judge: Judge, nap: Callable[[float], None], tally: Tally) -> Callable
             before_sleep=count,
             reraise=True,
         )
-
-    def may_be_served(error: BaseException) -> bool:
-        return isinstance(error, CallFailed) and error.again and error.wait_s <= judge.max_wait_s
 
     served = tries(may_be_served, judge.attempts)
     valid = tries(lambda error: isinstance(error, InvalidReply), judge.invalid_attempts)

@@ -28,7 +28,7 @@ For each criterion decide whether the statement is true of the completion. "met"
 all of it holds; examples that it lists with "such as" or "including" need not all be there. A \
 criterion that describes a fault is met when the fault is there.
 Answer with one JSON object and nothing else, one verdict per criterion, in their order:
-{"verdicts": [%s, ...]}"""
+{"verdicts": [%s]}"""
 _VERDICT = '{"criterion": 1, "met": true}'
 _EXPLAINED = '{"criterion": 1, "explanation": "one sentence", "met": true}'
 
@@ -65,7 +65,8 @@ def make_question(
     """
     criteria = [{"criterion": i, "text": text} for i, text in enumerate(texts, 1)]
     content = {"conversation": conversation, "completion": completion, "criteria": criteria}
-    system = _SYSTEM % (_EXPLAINED if judge.explain else _VERDICT)
+    verdict = _EXPLAINED if judge.explain else _VERDICT
+    system = _SYSTEM % (verdict if len(texts) == 1 else f"{verdict}, ...")
     limit = judge.max_tokens or 64 + len(texts) * _TOKENS_PER_VERDICT[judge.explain]
     body: dict[str, Any] = {
         "model": judge.model,

@@ -26,6 +26,8 @@ from rvpo_jax.rewards.judge.store import Store
 
 _logger = logging.getLogger(__name__)
 FILE = "judge.sqlite"
+# Settings that verdicts depend on.
+_DECISIVE = ("endpoint", "model", "ask", "structured", "explain", "temperature", "extra")
 
 
 def rubric(
@@ -97,9 +99,13 @@ class Rubric:
 
     @property
     def keywords(self) -> Mapping[str, Any]:
-        """What a run's config.json says of it; there is no key among the settings."""
+        """What a run's config.json says of it: all that verdicts depend on.
+
+        Limits and budget are not among it, so that a run can be taken up with others; nor is a key.
+        """
+        judge = {name: getattr(self.judge, name) for name in _DECISIVE}
         return {
-            "judge": self.judge,
+            **judge,
             "name": self.__name__,
             "max_items": len(self.channels),
             "pitfalls": self._pitfalls,
