@@ -14,6 +14,7 @@ import pytest
 from judge_server import KEY, drips, hang_up, judging, says, sends
 from test_architecture import ROOT
 
+from rvpo_jax.basics.plain import to_plain
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.rewards import RewardError, score
 from rvpo_jax.rewards.judge import BudgetSpent, Judge, JudgeDown, Rubric, rubric
@@ -428,6 +429,32 @@ def test_an_address_that_never_answers_is_one_error():
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
         message = fails({"endpoint": endpoint, "attempts": 2, "timeout_s": 0.05})
     assert "no answer within 0.05 s" in message
+
+
+def test_silence_is_waited_for_again_only_of_a_judge_that_has_answered():
+    with judging(always=drips) as server:
+        assert "no whole answer" in fails({"endpoint": server.endpoint, "timeout_s": 0.2})
+    assert len(server.bodies) == 1
+    with judging(None, drips) as server:
+        reward = rubric(judge_of(server, timeout_s=0.5, concurrency=1))
+        assert values_of(reward(["hi", "bye"], [ROW, ROW])) == [[1, 1], [0, 0]]
+    assert len(server.bodies) == 3
+
+
+def test_a_runs_config_names_what_verdicts_depend_on_and_no_limit():
+    one = rubric(Judge(endpoint="http://h/v1", model="m"))
+    other = rubric(Judge(endpoint="http://h/v1", model="m", max_calls=3, concurrency=2))
+    third = rubric(Judge(endpoint="http://h/v1", model="n"))
+    assert to_plain(one) == to_plain(other) != to_plain(third)
+    assert "'model': 'm'" in to_plain(one)
+
+
+def test_a_folder_in_a_bucket_keeps_nothing_and_says_so(caplog):
+    with judging() as server:
+        reward = rubric(judge_of(server))
+        reward.use_folder("gs://bucket/run")
+        assert values_of(reward(["hi"], [ROW])) == [[1, 1]]
+    assert "verdicts are not kept: gs://bucket/run is no folder of this machine" in caplog.text
 
 
 def test_another_protocol_is_one_error():
