@@ -16,7 +16,7 @@ from test_architecture import ROOT
 
 from rvpo_jax.basics.plain import to_plain
 from rvpo_jax.basics.refusals import Refusal
-from rvpo_jax.rewards import RewardError, score
+from rvpo_jax.rewards import RewardError, load_reward, score
 from rvpo_jax.rewards.judge import BudgetSpent, Judge, JudgeDown, Rubric, rubric
 from rvpo_jax.rewards.judge.budget import Budget
 from rvpo_jax.rewards.judge.limits import Limits
@@ -142,14 +142,15 @@ def test_an_item_that_fails_alone_leaves_the_others():
         same(reward(["hi", "bye"], [ROW, ROW]), [[1, 1], [NAN, 0]])
 
 
-def test_retry_after_is_waited_for_and_stops_all_calls():
-    # One of four calls at the same time is told to wait; calls that begin after that wait too.
-    with judging(None, (429, {"Retry-After": "0.3"})) as server:
-        reward = rubric(judge_of(server, concurrency=1))
-        reward(["a", "b", "c"], [ROW] * 3)
-    gaps = np.diff(server.times)
-    assert len(gaps) == 3 and gaps[1] >= 0.3
-    assert reward.take_counts().waited_s >= 0.3
+def test_retry_after_is_waited_for_by_all_calls():
+    with judging(None, (429, {"Retry-After": "0.4"}), latency_s=0.02) as server:
+        reward = rubric(judge_of(server, concurrency=2))
+        reward([str(i) for i in range(8)], [ROW] * 8)
+    _, told, *later = server.times
+    assert len(later) == 7
+    # The other of the two was under way when the first was told to wait; the rest had not begun.
+    assert sum(begun - told < 0.4 for begun in later) <= 1
+    assert reward.take_counts().waited_s >= 0.4
 
 
 def test_a_date_in_retry_after_is_understood():
@@ -616,3 +617,15 @@ def test_a_rubric_with_more_items_than_channels_is_one_error():
     for options in ({"max_items": 0}, {"max_items": True}, {"pitfalls": "good"}):
         with pytest.raises(Refusal, match=next(iter(options))):
             rubric(reward.judge, **options)
+
+
+def test_a_judge_is_named_by_file_and_name_and_not_by_its_kind(tmp_path):
+    (tmp_path / "my.py").write_text(
+        "from rvpo_jax.rewards.judge import Judge, rubric\n"
+        "strict = rubric(Judge(endpoint='http://h/v1', model='m'), max_items=3)\n"
+    )
+    assert len(load_reward(f"{tmp_path / 'my.py'}:strict").channels) == 3
+    with pytest.raises(Refusal, match="the reward rubric needs a judge"):
+        load_reward("rubric")
+    with pytest.raises(Refusal, match=r"got 'brevty'.\n  Perhaps brevity. Built in are"):
+        load_reward("brevty")

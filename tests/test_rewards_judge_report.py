@@ -1,11 +1,11 @@
 """Repeated verdicts: flip rates and agreement by hand, and from a judge that was asked again."""
 
-import json
 import math
 
 import pytest
 from judge_server import judging
 
+from rvpo_jax import cli
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.rewards.judge import Judge, rubric
 from rvpo_jax.rewards.judge.report import Answer, judge_report, read_answers
@@ -68,7 +68,7 @@ def test_verdicts_that_were_never_repeated_are_refused(tmp_path):
         read_answers(tmp_path / "judge.sqlite")
 
 
-def test_a_judge_that_flips_is_seen_through_its_file(tmp_path):
+def test_a_judge_that_flips_is_seen_through_its_file(tmp_path, capsys):
     asked = []
 
     def flips(handler, verdicts):
@@ -95,4 +95,10 @@ def test_a_judge_that_flips_is_seen_through_its_file(tmp_path):
     assert report.cost == pytest.approx(2 * 100 * 1000 / 1e6)
     text = "\n".join(report.lines())
     assert "agreement 0.500" in text and "un\\x1bsteady" in text and "\x1b" not in text
-    assert "cost 0.2 for 2 replies" in text and json.dumps(text)
+    assert "cost 0.2 for 2 replies" in text
+    for path in (file, tmp_path):
+        assert cli.main(["judge-report", str(path), "--items", "1"]) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith(text.partition("\n")[0]) and shown.endswith("1 further items\n")
+    assert cli.main(["judge-report", str(tmp_path / "none")]) == 2
+    assert "there is no file" in capsys.readouterr().err
