@@ -140,7 +140,7 @@ def drips(handler, verdicts):
     handler.send_header("Content-Length", "1000000")
     handler.end_headers()
     with contextlib.suppress(OSError):
-        for _ in range(100):
+        for _ in range(500):
             handler.wfile.write(b" ")
             handler.wfile.flush()
             time.sleep(0.02)

@@ -110,12 +110,12 @@ def test_trouble_that_passes_costs_a_retry_and_no_verdict(trouble):
 @pytest.mark.parametrize(
     ("trouble", "calls", "reason"),
     [
-        pytest.param(500, 3, "status 500: 'as told'", id="500"),
+        pytest.param(500, 2, "status 500: 'as told'", id="500"),
         pytest.param((429, {"Retry-After": "9999"}), 1, "status 429", id="too long a wait"),
         pytest.param(400, 1, "status 400", id="refused for itself"),
-        pytest.param(drips, 3, "no whole answer within 0.3 s", id="never ends"),
-        pytest.param(hang_up, 3, "it broke off", id="ends in the middle"),
-        pytest.param(sends(b"{"), 3, "does not speak OpenAI's chat protocol", id="broken JSON"),
+        pytest.param(drips, 2, "no whole answer within 1 s", id="never ends"),
+        pytest.param(hang_up, 2, "it broke off", id="ends in the middle"),
+        pytest.param(sends(b"{"), 2, "does not speak OpenAI's chat protocol", id="broken JSON"),
         pytest.param(sends(b" " * 5_000_000), 1, "more than 4000000 bytes", id="endless"),
         pytest.param(says("yes"), 2, "the reply is invalid: not JSON", id="words"),
         pytest.param(says('{"verdicts": []}'), 2, "0 verdicts for 2 items", id="wrong count"),
@@ -123,8 +123,8 @@ def test_trouble_that_passes_costs_a_retry_and_no_verdict(trouble):
 )
 def test_a_verdict_that_cannot_be_had_is_not_scored_and_counted(trouble, calls, reason, caplog):
     with judging(None) as server:
-        timeout_s = 0.3 if trouble is drips else 10.0
-        reward = rubric(judge_of(server, attempts=3, invalid_attempts=2, timeout_s=timeout_s))
+        timeout_s = 1.0 if trouble is drips else 10.0
+        reward = rubric(judge_of(server, attempts=2, invalid_attempts=2, timeout_s=timeout_s))
         reward(["hi"], [ROW])
         server.always = trouble
         same(reward(["bye", "hi"], [ROW, ROW]), [[NAN, NAN], [1, 1]])
@@ -222,11 +222,11 @@ class Clock:
         ({}, [0, 0, 0, 0]),
     ],
 )
-def test_calls_start_as_the_rates_allow(options, starts):
-    clock, store = Clock(), Store()
+def test_calls_start_as_the_rates_allow(options, starts, tmp_path):
+    clock, stores = Clock(), [Store(tmp_path / "j.sqlite") for _ in range(2)]
     judge = Judge(endpoint="http://h/v1", model="m", **options)
-    # Two processes with one file.
-    limits = [Limits(judge, store, clock, clock.sleep) for _ in range(2)]
+    # As two processes do: a connection each to one file.
+    limits = [Limits(judge, store, clock, clock.sleep) for store in stores]
     found = []
     for call in range(4):
         limits[call % 2].wait(10)
@@ -274,6 +274,19 @@ def test_a_second_run_of_the_same_is_free_and_another_repeat_is_not(tmp_path):
         again.repeated(texts, rows, 1)
         assert len(server.bodies) == 8
     assert (tmp_path / "judge.sqlite").exists()
+
+
+def test_each_run_of_one_reward_has_a_file_and_a_budget_of_its_own(tmp_path):
+    with judging() as server:
+        reward = rubric(judge_of(server, max_calls=1))
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            reward.use_folder(tmp_path / name)
+            reward(["hi"], [ROW])
+            with pytest.raises(BudgetSpent):
+                reward(["bye"], [ROW])
+    assert len(server.bodies) == 2
+    assert reward.take_counts().calls == 2
 
 
 @pytest.mark.parametrize(
@@ -351,13 +364,13 @@ PROCESS = """
 import sys
 from rvpo_jax.rewards.judge import Judge, rubric
 endpoint, file, first = sys.argv[1:]
-judge = Judge(endpoint=endpoint, model="m", key_variable=None, file=file, requests_per_min=1200)
+judge = Judge(endpoint=endpoint, model="m", key_variable=None, file=file, requests_per_min=6000)
 row = {"prompt": "p", "rubric": [{"text": "hi"}]}
 rubric(judge)([f"hi {int(first) + i}" for i in range(6)], [row] * 6)
 """
 
 
-def test_two_processes_share_rate_cache_and_counts(tmp_path):
+def test_two_processes_share_cache_and_counts(tmp_path):
     file = str(tmp_path / "j.sqlite")
     with judging() as server:
         # Texts 0 to 5 and 3 to 8.
@@ -368,8 +381,6 @@ def test_two_processes_share_rate_cache_and_counts(tmp_path):
     assert set(texts) == {f"hi {i}" for i in range(9)}
     calls, _ = Budget(Judge(endpoint="http://h/v1", model="m"), Store(file)).spent()
     assert calls == len(texts) <= 12
-    # 1,200 a minute: one every 50 ms, over both; each has left before it is counted here.
-    assert server.times[-1] - server.times[0] >= 0.05 * (len(texts) - 1) - 0.04
 
 
 def test_a_judge_that_dies_stops_the_run_and_is_taken_up_where_it_stopped(tmp_path):
@@ -437,7 +448,7 @@ def test_silence_is_waited_for_again_only_of_a_judge_that_has_answered():
         assert "no whole answer" in fails({"endpoint": server.endpoint, "timeout_s": 0.2})
     assert len(server.bodies) == 1
     with judging(None, drips) as server:
-        reward = rubric(judge_of(server, timeout_s=0.5, concurrency=1))
+        reward = rubric(judge_of(server, timeout_s=1.0, concurrency=1))
         assert values_of(reward(["hi", "bye"], [ROW, ROW])) == [[1, 1], [0, 0]]
     assert len(server.bodies) == 3
 
@@ -463,9 +474,11 @@ def test_another_protocol_is_one_error():
 
         def greet():
             connection, _ = other.accept()
-            connection.recv(1)
-            connection.sendall(b"220 mail.example.com ESMTP\r\n")
-            connection.close()
+            with connection:
+                connection.sendall(b"220 mail.example.com ESMTP\r\n")
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):  # closing on unread bytes would be a reset
+                    pass
 
         thread = threading.Thread(target=greet)
         thread.start()

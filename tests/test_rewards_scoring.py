@@ -264,7 +264,11 @@ def test_a_function_of_a_package_is_loaded():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        pytest.param("brevty", "got 'brevty'.\n  Built in are: toolrl_format, ", id="unknown"),
+        pytest.param(
+            "brevty",
+            "got 'brevty'.\n  Perhaps brevity. Built in are: toolrl_format, ",
+            id="unknown",
+        ),
         pytest.param("", "got ''", id="empty"),
         pytest.param("FILE:", "got '.*:'.\n  Built in", id="no function name"),
         pytest.param("missing.py:f", "there is no file missing.py", id="no file"),

@@ -92,7 +92,7 @@ class Rubric:
         self._store = store
         self._client: Client | None = None
         self._folder: Path | None = None
-        self._counts: list[Counts] = []
+        self._counts = Counts()
 
     def __repr__(self) -> str:
         return f"Rubric({self.judge.model!r} at {self.judge.endpoint!r})"
@@ -117,7 +117,9 @@ class Rubric:
         Args:
           folder: of the run. Of one in a bucket nothing is kept: SQLite needs a disk.
         """
-        if "://" in str(folder):
+        self._client = None  # another run has a file of its own
+        self._folder = None
+        if self.judge.file is None and "://" in str(folder):
             _logger.warning(
                 "the judge's verdicts are not kept: %s is no folder of this machine. Name a file: "
                 "judge.file.",
@@ -168,14 +170,17 @@ class Rubric:
         finally:
             counts = client.tally.take()
             counts.seconds = time.monotonic() - begun
-            self._counts.append(counts)
+            self._counts.add(counts)
         values = [np.full(len(items), np.nan) for items in rubrics]
         for (completion, places), verdicts in zip(asked, answers, strict=True):
             _fill(values[completion], rubrics[completion], places, verdicts)
-        counts.verdicts = sum(len(items) for items in rubrics)
-        counts.not_scored = sum(int(np.isnan(row).sum()) for row in values)
-        counts.left_out = sum(item.met_is_good is None for items in rubrics for item in items)
-        _warn(counts)
+        found = Counts(
+            verdicts=sum(len(items) for items in rubrics),
+            not_scored=sum(int(np.isnan(row).sum()) for row in values),
+            left_out=sum(item.met_is_good is None for items in rubrics for item in items),
+        )
+        self._counts.add(found)
+        _warn(found, counts)
         return values
 
     def take_counts(self) -> Counts:
@@ -184,17 +189,13 @@ class Rubric:
         Returns:
           The sums.
         """
-        taken, self._counts = self._counts, []
-        total = Counts()
-        for counts in taken:
-            total.add(counts)
-        return total
+        taken, self._counts = self._counts, Counts()
+        return taken
 
     def _open(self) -> Client:
         if self._client is None:
-            if self._store is None:
-                self._store = Store(self.judge.file or (self._folder and self._folder / FILE))
-            self._client = Client(self.judge, self._store)
+            path = self.judge.file or (self._folder and self._folder / FILE)
+            self._client = Client(self.judge, self._store or Store(path))
         return self._client
 
     def _rubrics(self, examples: Sequence[Example]) -> list[tuple[Item, ...]]:
@@ -278,11 +279,11 @@ def _fill(
         values[place] = float(met == items[place].met_is_good)
 
 
-def _warn(counts: Counts) -> None:
+def _warn(found: Counts, asked: Counts) -> None:
     """A verdict that is missing unseen would be a quiet failure."""
-    if counts.failed:
-        reasons = "; ".join(f"{n} x {reason}" for reason, n in counts.reasons.most_common(3))
+    if asked.failed:
+        reasons = "; ".join(f"{n} x {reason}" for reason, n in asked.reasons.most_common(3))
         _logger.warning(
             "the judge gave no verdict on %d of %d items, which are not scored: %s",
-            *(counts.not_scored - counts.left_out, counts.verdicts, reasons),
+            *(found.not_scored - found.left_out, found.verdicts, reasons),
         )
