@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import judge_server
@@ -241,6 +242,20 @@ def test_tokens_that_were_not_used_are_given_back():
     limits.wait(10)
     limits.give_back(7)
     assert limits.wait(1) == pytest.approx(3)
+
+
+def test_a_call_sets_aside_the_tokens_that_it_took_and_no_more():
+    # The server counts 110 tokens: of 6,000 a minute they close the gate for 1.1 s.
+    with judging() as server:
+        store = Store()
+        judge = judge_of(server, tokens_per_min=6000, concurrency=1)
+        begun = time.time()
+        with_store(judge, store)(["a"], [ROW])
+        with store.transaction() as rows:
+            [[free_at]] = rows.execute("SELECT free_at FROM gates WHERE name = 'tokens'")
+    asked = len(json.dumps(server.bodies[0], ensure_ascii=False)) // 3 + 128
+    assert asked > 2 * 110
+    assert begun + 1.1 - 1e-3 <= free_at < begun + asked / 100
 
 
 def test_a_pause_holds_back_calls_that_have_their_place_already():

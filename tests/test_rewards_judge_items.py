@@ -100,6 +100,7 @@ def test_the_setting_reads_all_pitfalls_alike_and_nothing_else(setting):
         ("Recommends antibiotics for a virus.", False),
         ("Is vague.", None),
         ("Does not recommend antibiotics.", None),
+        ("Does not suggest checking the fuse.", None),
         ("", None),
         ("\u4e0d\u8981", None),
     ],
@@ -115,6 +116,13 @@ def test_title_and_rubric_decide_where_the_wording_does_not():
     assert decide(text, "", ["Recommends antibiotics for the pneumonia."]).met_is_good is False
     assert decide(text, "", ["Warns against antibiotics for pneumonia."]).met_is_good is None
     assert decide(text, "", ["Suggests rest."]).met_is_good is None
+
+
+def test_only_items_that_earn_points_tell_what_a_pitfall_denies():
+    pitfall = {"description": "Pitfall Criteria: Does not recommend antibiotics.", "weight": -1}
+    other = {"description": "Recommends antibiotics.", "weight": 5}
+    assert items_of(pitfall, other)[0].reason == "denies another item"
+    assert items_of(pitfall, {**other, "weight": -1})[0].met_is_good is None
 
 
 def rar(shared_data, domain):
