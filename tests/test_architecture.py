@@ -52,12 +52,14 @@ LIBRARIES = {
     "method": {"jax", "chex", "numpy", "optax"},
     "rewards": {
         "numpy",
+        "httpx2",
         "jsonschema",
         "langdetect",
         "nltk",
         "punkt",
         "referencing",
         "regex",
+        "tenacity",
     },
     "integrations": {"jax", "numpy", "tunix"},
     "auditing": {"numpy", "pyarrow", "jinja2", "markupsafe", "rich", "tyro", "fsspec"},
@@ -68,7 +70,16 @@ DEFERRED = {
     "what_if": ("method", "jax"),
     "integrations": ("tunix",),
     "auditing": ("fsspec",),
-    "rewards": ("jsonschema", "langdetect", "nltk", "punkt", "referencing", "regex"),
+    "rewards": (
+        "httpx2",
+        "jsonschema",
+        "langdetect",
+        "nltk",
+        "punkt",
+        "referencing",
+        "regex",
+        "tenacity",
+    ),
     "run": ("etils", "fsspec", "google"),
 }
 # Only these modules or rooms may import these libraries, or name these things.
@@ -81,6 +92,8 @@ OWNERS = {
     "langdetect": ("rewards.instructions.language",),
     "nltk": ("rewards.instructions.sentences",),
     "punkt": ("rewards.instructions.sentences",),
+    "httpx2": ("rewards.judge.http",),
+    "tenacity": ("rewards.judge.client",),
 }
 DEVICE_NAMES = {"pmap", "shard_map", "Mesh", "make_mesh", "NamedSharding", "jax.distributed"}
 DEVICE_OWNER = "run.parallel"

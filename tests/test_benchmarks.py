@@ -1,4 +1,4 @@
-"""The benchmarks of a GPU and of simulated devices: their arithmetic, and that they run."""
+"""The benchmarks of a GPU, simulated devices and the judge: their arithmetic, and that they run."""
 
 import json
 import os
@@ -112,3 +112,19 @@ def test_a_worker_makes_the_steps_that_it_is_asked_for():
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(answers) == 2 and all(answer["cpu"] > 0 for answer in answers)
+
+
+def test_a_judge_run_again_makes_no_call():
+    pytest.importorskip("httpx2", reason="pip install 'rvpo-jax[judge]'")
+    script = ROOT / "experiments" / "benchmarks" / "judge.py"
+    done = subprocess.run(
+        [sys.executable, script, "--smoke"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), *sys.path)))},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    [row] = [line.split("\u2502") for line in done.stdout.splitlines() if " item " in line]
+    ask, allowed, calls, _, reached, _, again, _ = (cell.strip() for cell in row[1:-1])
+    assert (ask, allowed, calls, again) == ("item", "6000", "160", "0")
+    assert 0 < float(reached) < 6000 * 1.05

@@ -364,7 +364,7 @@ def test_an_unknown_command_is_refused_and_lists_the_known_ones(capsys):
     assert (code, text) == (
         2,
         "rvpo: there is no command trian. There are: train, plan, eval, sample, audit, "
-        "check-rewards, export, figure, doctor.",
+        "check-rewards, judge-report, export, figure, doctor.",
     )
 
 

@@ -264,7 +264,11 @@ def test_a_function_of_a_package_is_loaded():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        pytest.param("brevty", "got 'brevty'.\n  Built in are: toolrl_format, ", id="unknown"),
+        pytest.param(
+            "brevty",
+            "got 'brevty'.\n  Perhaps brevity. Built in are: toolrl_format, ",
+            id="unknown",
+        ),
         pytest.param("", "got ''", id="empty"),
         pytest.param("FILE:", "got '.*:'.\n  Built in", id="no function name"),
         pytest.param("missing.py:f", "there is no file missing.py", id="no file"),
@@ -297,3 +301,77 @@ def test_every_built_in_reward_is_known_by_the_name_of_its_channel():
     names = {name: rewards.channel_of(fn).name for name, fn in rewards.REWARDS.items()}
     assert all(key == name for key, name in names.items())
     assert set(rewards.EMBEDDED_REWARDS) <= set(names)
+
+
+def several(values, width=3):
+    """A reward function that fills several channels."""
+
+    def probe(completions, examples):
+        return values
+
+    probe.channels = tuple(Channel(name=f"probe_{place}", high=2.0) for place in range(width))
+    return probe
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param([[1.0, 2.0], [0.5]], id="lists"),
+        pytest.param([(1, 2, None), (0.5,)], id="tuples, None"),
+        pytest.param([np.array([1.0, 2.0]), np.array([0.5, np.nan, np.nan])], id="arrays"),
+        pytest.param(np.array([[1.0, 2.0], [0.5, np.nan]]), id="table"),
+    ],
+)
+def test_a_function_may_fill_several_channels_and_a_row_may_lack_some(values):
+    fns = [constant([1.0, 0.0], name="before"), several(values), constant([0.0, 1.0], name="after")]
+    assert [c.name for c in rewards.channels_of(fns)] == [
+        "before", "probe_0", "probe_1", "probe_2", "after",
+    ]  # fmt: skip
+    out = score(fns, ["a", "b"], [{}, {}])
+    assert out.rewards.tolist() == [[1, 1, 2, 0, 0], [0, 0.5, 0, 0, 1]]
+    assert out.where.tolist() == [[True, True, True, False, True], [True, True, False, False, True]]
+    assert out.num_failed.tolist() == [0] * 5
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        pytest.param([[1.0]], "must return 2 lists of at most 3 numbers.*got 1 entries", id="one"),
+        pytest.param([1.0, 1.0], "got one that is no list, or longer", id="numbers"),
+        pytest.param([[1.0] * 4, []], "got one that is no list, or longer", id="too wide"),
+        pytest.param(None, "got NoneType", id="nothing"),
+        pytest.param([[0.0, 3.0], []], r"in \[0.0, 2.0\], got 3.0 for example 0", id="range"),
+        pytest.param([[], ["x"]], r"got 'x' \(str\) for example 1", id="text"),
+    ],
+)
+def test_what_does_not_fit_several_channels_is_one_error(values, message):
+    with pytest.raises(RewardError, match=message):
+        score([several(values)], ["a", "b"], [{}, {}])
+
+
+def test_skip_masks_all_channels_of_a_completion_that_fails():
+    def probe(completions, examples):
+        if "bad" in completions:
+            raise ValueError
+        return [[1.0, 0.0] for _ in completions]
+
+    probe.channels = several([]).channels
+    out = score([probe], ["good", "bad"], [{}, {}], on_error="skip")
+    assert out.where.tolist() == [[True, True, False], [False] * 3]
+    assert out.num_failed.tolist() == [1, 1, 1]
+
+
+def test_only_the_first_of_several_channels_must_have_been_scored():
+    fns = [constant([1.0, 1.0], name="plain"), several([[1.0], [1.0]])]
+    names = [channel.name for channel in rewards.channels_of(fns)]
+    absent = rewards.may_be_absent(fns)
+    assert absent == {"probe_1", "probe_2"}
+    where = score(fns, ["a", "b"], [{}, {}]).where
+    rewards.check_any_scored(where, names, may_be_absent=absent)
+    with pytest.raises(RewardError, match=r"probe_1, probe_2 scored none of 2"):
+        rewards.check_any_scored(where, names)
+    where[:, 1] = False
+    with pytest.raises(RewardError, match=r"channel\(s\) probe_0 scored none of 2"):
+        rewards.check_any_scored(where, names, may_be_absent=absent)
+    with pytest.raises(RewardError, match=r"plain, probe_0, probe_1, probe_2 scored none"):
+        rewards.check_any_scored(where & False, names, may_be_absent=absent)

@@ -17,7 +17,17 @@ from rvpo_jax.auditing.command import Audit
 from rvpo_jax.basics.refusals import Failure, Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.cli import programs
-from rvpo_jax.cli.commands import CheckRewards, Doctor, Eval, Export, Figure, Plan, Sample, Train
+from rvpo_jax.cli.commands import (
+    CheckRewards,
+    Doctor,
+    Eval,
+    Export,
+    Figure,
+    JudgeReport,
+    Plan,
+    Sample,
+    Train,
+)
 from rvpo_jax.cli.options import registry
 from rvpo_jax.run import pulse
 
@@ -28,6 +38,7 @@ _COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "sample": (Sample, programs.run_sample),
     "audit": (Audit, programs.run_audit),
     "check-rewards": (CheckRewards, programs.run_check_rewards),
+    "judge-report": (JudgeReport, programs.run_judge_report),
     "export": (Export, programs.run_export),
     "figure": (Figure, programs.run_figure),
     "doctor": (Doctor, programs.run_doctor),

@@ -95,6 +95,16 @@ class Export:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class JudgeReport:
+    """How far a judge agrees with itself on verdicts that were asked for again."""
+
+    path: tyro.conf.Positional[Path]
+    """Folder of a run, or a judge's file."""
+    items: int = 20
+    """Rubric items that are listed, the most unsteady first."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Figure:
     """Run an experiment folder: train, count, plot."""
 

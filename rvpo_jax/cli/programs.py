@@ -8,7 +8,17 @@ from typing import Any
 from rvpo_jax.auditing.command import Audit, run_command
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
-from rvpo_jax.cli.commands import CheckRewards, Doctor, Eval, Export, Figure, Plan, Sample, Train
+from rvpo_jax.cli.commands import (
+    CheckRewards,
+    Doctor,
+    Eval,
+    Export,
+    Figure,
+    JudgeReport,
+    Plan,
+    Sample,
+    Train,
+)
 from rvpo_jax.run.bucket import run_folder
 
 
@@ -145,6 +155,17 @@ def run_check_rewards(command: CheckRewards) -> int:
     from rvpo_jax.run.check_rewards import check_rewards
 
     return check_rewards(command.data, Console())
+
+
+def run_judge_report(command: JudgeReport) -> int:
+    """Prints agreement, flip rates and cost of repeated verdicts."""
+    from rvpo_jax.rewards.judge.report import judge_report, read_answers
+    from rvpo_jax.rewards.judge.reward import FILE
+
+    _check_positive("items", command.items)
+    path = command.path / FILE if command.path.is_dir() else command.path
+    print("\n".join(judge_report(read_answers(path)).lines(command.items)))
+    return 0
 
 
 def run_export(command: Export) -> int:

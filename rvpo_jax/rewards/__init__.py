@@ -5,6 +5,7 @@ NaN where it does not apply. A function written for TRL, ``fn(prompts, completio
 gets its arguments by name. ``@reward_channel(low=..., high=..., pass_at=...)`` declares its range.
 """
 
+import difflib
 import functools
 import importlib
 import importlib.util
@@ -22,6 +23,8 @@ from rvpo_jax.rewards.channels import (
     assumed_channels,
     channel_of,
     channels_of,
+    filled_by,
+    may_be_absent,
     reward_channel,
 )
 from rvpo_jax.rewards.checks import json_schema, regex
@@ -68,7 +71,9 @@ __all__ = [
     "channel_of",
     "channels_of",
     "check_any_scored",
+    "filled_by",
     "load_reward",
+    "may_be_absent",
     "reward_channel",
     "score",
 ]
@@ -137,11 +142,18 @@ def load_reward(name: str | RewardFn) -> RewardFn:
     if name in REWARDS:
         return REWARDS[name]
     place, separator, function = name.rpartition(":")
+    if name == "rubric":
+        raise Refusal(
+            "the reward rubric needs a judge, which a name alone does not give.",
+            "In Python: rewards=(rubric(Judge(endpoint=..., model=...)),), both from "
+            "rvpo_jax.rewards.judge; by name: FILE.py:NAME of such a reward.",
+        )
     if not (separator and place and function):
+        near = difflib.get_close_matches(name, REWARDS, 1)
         raise Refusal(
             f"data.rewards must name reward functions, got {name!r}.",
-            f"Built in are: {', '.join(REWARDS)}. Your own: FILE.py:FUNCTION or "
-            "package.module:FUNCTION.",
+            f"{f'Perhaps {near[0]}. ' if near else ''}Built in are: {', '.join(REWARDS)}. Your "
+            "own: FILE.py:FUNCTION or package.module:FUNCTION.",
         )
     module = _import(place, name)
     fn = getattr(module, function, None)

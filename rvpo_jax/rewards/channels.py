@@ -25,6 +25,11 @@ class RewardFn(Protocol):
     ``None`` or NaN means "not applicable here". It must judge each completion on its own:
     with ``on_error="skip"`` it may be called again with one completion at a time. The lists and
     rows are its own copies; editing them changes nothing elsewhere.
+
+    A function that fills several channels, such as ``rubric``, names them in ``fn.channels`` and
+    returns per completion a list of at most that many numbers: the first for the first channel and
+    so on, and none for those that the row does not have. With a method ``use_folder`` it is told
+    the run's folder, before it is first called.
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -99,11 +104,36 @@ def channel_of(fn: RewardFn) -> Channel:
     return declared if isinstance(declared, Channel) else Channel(name=_function_name(fn))
 
 
+def filled_by(fn: RewardFn) -> tuple[Channel, ...]:
+    """The channels that one reward function fills: those of ``fn.channels``, or its one.
+
+    Args:
+      fn: the function.
+
+    Returns:
+      At least one channel.
+    """
+    several = getattr(fn, "channels", None)
+    return tuple(several) if several else (channel_of(fn),)
+
+
+def may_be_absent(reward_fns: Sequence[RewardFn]) -> set[str]:
+    """Channels that no row need have: of a function that fills several, all but its first.
+
+    Args:
+      reward_fns: the functions.
+
+    Returns:
+      Names.
+    """
+    return {channel.name for fn in reward_fns for channel in filled_by(fn)[1:]}
+
+
 def channels_of(reward_fns: Sequence[RewardFn]) -> tuple[Channel, ...]:
     """The channels of several reward functions, in their order.
 
     Args:
-      reward_fns: ``M`` functions.
+      reward_fns: Functions, which fill ``M`` channels.
 
     Returns:
       ``M`` channels with different names.
@@ -111,7 +141,7 @@ def channels_of(reward_fns: Sequence[RewardFn]) -> tuple[Channel, ...]:
     Raises:
       ValueError: when there is no function, or two channels have the same name.
     """
-    channels = tuple(channel_of(fn) for fn in reward_fns)
+    channels = tuple(channel for fn in reward_fns for channel in filled_by(fn))
     names = [channel.name for channel in channels]
     if not names:
         raise Refusal("reward_fns must hold at least one function, got none.", "Name a reward.")
@@ -138,7 +168,11 @@ def assumed_channels(reward_fns: Sequence[RewardFn]) -> list[str]:
     >>> assumed_channels([plain])[0]
     'assumed of the reward plain: values from 0 to 1, and only a full 1.0 passes'
     """
-    plain = [fn for fn in reward_fns if not isinstance(getattr(fn, "channel", None), Channel)]
+    plain = [
+        fn
+        for fn in reward_fns
+        if not isinstance(getattr(fn, "channel", None), Channel) and not hasattr(fn, "channels")
+    ]
     names = [channel_of(fn).name for fn in plain]
     if not names:
         return []

@@ -6,7 +6,7 @@ A reward function sees text and returns one number per completion; here the numb
 
 import logging
 import numbers
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -19,7 +19,7 @@ from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Channel
 from rvpo_jax.rewards.binding import Bound, bind, columns_of
 from rvpo_jax.rewards.calling import call, own_rows
-from rvpo_jax.rewards.channels import Example, RewardFn, channels_of
+from rvpo_jax.rewards.channels import Example, RewardFn, channel_of, channels_of, filled_by
 from rvpo_jax.rewards.failures import RewardError
 
 _logger = logging.getLogger(__name__)
@@ -73,28 +73,28 @@ def score(
     >>> out.rewards[:, 0].tolist(), out.where[:, 0].tolist()
     ([0.5, 0.0], [True, False])
     """
-    channels = channels_of(reward_fns)
+    channels_of(reward_fns)  # refuses two of the same name
     _check_arguments(completions, examples, on_error, threads)
     columns = columns_of(examples)
-    bounds = [bind(fn, c.name, columns) for fn, c in zip(reward_fns, channels, strict=True)]
+    jobs = [(fn, name := channel_of(fn).name, bind(fn, name, columns)) for fn in reward_fns]
 
-    def column(fn: RewardFn, channel: Channel, bound: Bound) -> tuple[np.ndarray, int]:
-        return _score_channel(fn, channel, bound, completions, examples, on_error)
+    def scored_by(fn: RewardFn, name: str, bound: Bound) -> tuple[np.ndarray, int]:
+        return _score_function(fn, name, bound, completions, examples, on_error)
 
     with ThreadPoolExecutor(threads) as pool:
         # Ours only compute, and in threads would queue for Python's lock.
-        jobs = zip(reward_fns, channels, bounds, strict=True)
         pending = [
-            partial(column, *job) if _is_ours(job[0]) else pool.submit(column, *job).result
+            partial(scored_by, *job) if _is_ours(job[0]) else pool.submit(scored_by, *job).result
             for job in jobs
         ]
         scored = [result() for result in pending]
-    values = np.stack([values for values, _ in scored], axis=-1)  # [N, M], NaN: not scored
+    values = np.concatenate([values for values, _ in scored], axis=-1)  # [N, M], NaN: not scored
     where = ~np.isnan(values)
+    failed = [num_failed for values, num_failed in scored for _ in range(values.shape[1])]
     return Scores(
         rewards=np.where(where, values, 0.0).astype(np.float32),
         where=where,
-        num_failed=np.array([num_failed for _, num_failed in scored], np.int64),
+        num_failed=np.array(failed, np.int64),
     )
 
 
@@ -103,7 +103,11 @@ def _is_ours(fn: RewardFn) -> bool:
 
 
 def check_any_scored(
-    where: npt.ArrayLike, channel_names: Sequence[str], *, enough: int = 1
+    where: npt.ArrayLike,
+    channel_names: Sequence[str],
+    *,
+    enough: int = 1,
+    may_be_absent: Collection[str] = (),
 ) -> None:
     """Raises when a channel was never scored: a function that abstains everywhere is broken.
 
@@ -115,6 +119,7 @@ def check_any_scored(
       channel_names: ``M`` names.
       enough: So many completions tell; fewer may well be without a prompt that has the channel, and
         only a warning is given, unless no channel at all was scored: nothing can be learned then.
+      may_be_absent: names of channels that no row need have.
 
     Raises:
       RewardError: naming the channels without a single score.
@@ -125,6 +130,8 @@ def check_any_scored(
     mask = mask.reshape(-1, mask.shape[-1])
     counts = mask.sum(0).tolist()
     never = [name for name, count in zip(channel_names, counts, strict=True) if count == 0]
+    if len(never) < len(counts):
+        never = [name for name in never if name not in may_be_absent]
     if not never:
         return
     message = (
@@ -157,30 +164,31 @@ def _check_arguments(
         raise Refusal(f"threads must be >= 1, got {threads}.", "1 runs them in turn.")
 
 
-def _score_channel(
+def _score_function(
     fn: RewardFn,
-    channel: Channel,
+    name: str,
     bound: Bound,
     completions: Sequence[str],
     examples: Sequence[Example],
     on_error: str,
 ) -> tuple[np.ndarray, int]:
-    """One channel: ``[N]`` float64 with NaN where not scored, and how many calls failed."""
+    """Its channels, ``[N, 1]`` for most functions: float64 with NaN where not scored, and how many
+    calls failed."""
     try:
-        return _masked_call(fn, channel, bound, completions, examples, first=0), 0
+        return _masked_call(fn, name, bound, completions, examples, first=0), 0
     except RewardError:
         raise
     except (Exception, SystemExit) as error:  # sys.exit in a reward must not end the run unsaid
         if on_error == "skip":
-            return _score_one_by_one(fn, channel, bound, completions, examples)
-        raise _raised_error(channel, error) from error
+            return _score_one_by_one(fn, name, bound, completions, examples)
+        raise _raised_error(name, error) from error
 
 
-def _raised_error(channel: Channel, error: BaseException) -> RewardError:
+def _raised_error(name: str, error: BaseException) -> RewardError:
     if isinstance(error, Refusal):  # a built-in reward that says what is wrong with the data
-        return RewardError(f"reward function {channel.name}: {error}")
+        return RewardError(f"reward function {name}: {error}")
     lines = [
-        f"reward function {channel.name} raised {name_of(error)}: {excerpt(message_of(error))}.",
+        f"reward function {name} raised {name_of(error)}: {excerpt(message_of(error))}.",
         *frames_of(error),
         "Fix the function, or set data.on_reward_error to skip: completions on which it raises "
         "then count as not scored.",
@@ -190,16 +198,16 @@ def _raised_error(channel: Channel, error: BaseException) -> RewardError:
 
 def _score_one_by_one(
     fn: RewardFn,
-    channel: Channel,
+    name: str,
     bound: Bound,
     completions: Sequence[str],
     examples: Sequence[Example],
 ) -> tuple[np.ndarray, int]:
-    values = np.full(len(completions), np.nan)
+    values = np.full((len(completions), len(filled_by(fn))), np.nan)
     failures: list[tuple[int, BaseException]] = []
     for i, (completion, example) in enumerate(zip(completions, examples, strict=True)):
         try:
-            one = _masked_call(fn, channel, bound, [completion], [example], first=i)
+            one = _masked_call(fn, name, bound, [completion], [example], first=i)
         except RewardError:
             raise
         except (Exception, SystemExit) as error:
@@ -210,7 +218,7 @@ def _score_one_by_one(
         i, cause = failures[0]
         _logger.warning(
             "reward function %s raised on %d of %d completions; first on example %d, %s: %s: %s%s",
-            *(channel.name, len(failures), len(completions), i, excerpt(completions[i])),
+            *(name, len(failures), len(completions), i, excerpt(completions[i])),
             *(name_of(cause), excerpt(message_of(cause))),
             "".join(f"\n  {frame}" for frame in frames_of(cause)),
         )
@@ -219,20 +227,47 @@ def _score_one_by_one(
 
 def _masked_call(
     fn: RewardFn,
-    channel: Channel,
+    name: str,
     bound: Bound,
     completions: Sequence[str],
     examples: Sequence[Example],
     first: int,
 ) -> np.ndarray:
     """Calls the function and checks the result; ``first`` is the index of the first example."""
-    returned = call(fn, channel.name, bound, completions, examples)
-    values = _to_floats(returned, channel, completions, first)
-    _check_range(values, channel, completions, first)
+    returned = call(fn, name, bound, completions, examples)
+    channels = filled_by(fn)
+    ragged = getattr(fn, "channels", None) is not None
+    lists = _columns(returned, name, len(channels), len(completions)) if ragged else [returned]
+    columns = []
+    for channel, found in zip(channels, lists, strict=True):
+        values = _to_floats(found, channel, completions, first)
+        _check_range(values, channel, completions, first)
+        columns.append(np.clip(values, channel.low, channel.high))
+    table = np.stack(columns, axis=-1)
     applies = getattr(fn, "applies", None)
     if applies is not None:
-        values = np.where([bool(applies(row)) for row in own_rows(examples)], values, np.nan)
-    return np.clip(values, channel.low, channel.high)
+        table[[not applies(row) for row in own_rows(examples)]] = np.nan
+    return table
+
+
+def _columns(returned: Any, name: str, width: int, size: int) -> list[list[Any]]:
+    """What a function of several channels returned, by channel; None where a list has ended."""
+    rows = list(returned) if isinstance(returned, (list, tuple, np.ndarray)) else None
+    fits = rows is not None and len(rows) == size
+    if rows is None or not fits or not all(_is_row(row) and len(row) <= width for row in rows):
+        came = type(returned).__name__ if rows is None else f"{len(rows)} entries"
+        if fits:
+            came = "one that is no list, or longer"
+        raise RewardError(
+            f"reward function {name} must return {size} lists of at most {width} numbers, one per "
+            f"completion, got {came}.\n  It names {width} channels: name more, or shorten the "
+            "lists."
+        )
+    return [[row[place] if place < len(row) else None for row in rows] for place in range(width)]
+
+
+def _is_row(row: object) -> bool:
+    return isinstance(row, (list, tuple)) or (isinstance(row, np.ndarray) and row.ndim == 1)
 
 
 def _to_floats(

@@ -27,8 +27,8 @@ from rvpo_jax.rewards import (
     RewardError,
     RewardFn,
     assumed_channels,
-    channel_of,
     channels_of,
+    filled_by,
     load_reward,
     score,
 )
@@ -173,7 +173,7 @@ def _try(fn: RewardFn, samples: Sequence[Sample], on_error: Literal["raise", "sk
     scores = score([fn], texts, examples, on_error=on_error, threads=1)
     elapsed = time.perf_counter() - start
     return Tried(
-        channel=channel_of(fn),
+        channel=filled_by(fn)[0],  # of several channels, the one that every row has
         values=np.where(scores.where[:, 0], scores.rewards[:, 0], np.float32(np.nan)),
         num_failed=int(scores.num_failed[0]),
         texts_per_s=len(samples) / max(elapsed, 1e-9),
@@ -205,7 +205,7 @@ def _values_table(fns: Sequence[RewardFn], found: Sequence[Tried | str], title: 
     for column in ("range", "got", "mean", "pass at", "met", "scored", "texts/s"):
         table.add_column(column, justify="right")
     for fn, result in zip(fns, found, strict=True):
-        channel = channel_of(fn)
+        channel = filled_by(fn)[0]
         declared = f"{channel.low:g} to {channel.high:g}"
         got = mean = met = num = speed = "-"
         if isinstance(result, str):

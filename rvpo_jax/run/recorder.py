@@ -17,7 +17,7 @@ from rich.console import Console
 from rvpo_jax.basics.files import replacing
 from rvpo_jax.basics.refusals import Failure
 from rvpo_jax.method.rules import rule_name
-from rvpo_jax.rewards import Scores, check_any_scored
+from rvpo_jax.rewards import Scores, check_any_scored, may_be_absent
 from rvpo_jax.run import pulse
 from rvpo_jax.run.console import progress
 from rvpo_jax.run.evaluate import evaluate_held_out, evaluation_row
@@ -157,7 +157,12 @@ class Recorder(contextlib.ExitStack):
         run = self._run
         evaluation = evaluate_held_out(run, params, run.config.eval.num_prompts)
         if step == 0:
-            check_any_scored(evaluation.where, run.task.channel_names, enough=ENOUGH)
+            check_any_scored(
+                evaluation.where,
+                run.task.channel_names,
+                enough=ENOUGH,
+                may_be_absent=may_be_absent(run.task.reward_fns),
+            )
         if processes.is_first():
             self._evals.append({"step": step, **evaluation_row(run.task, evaluation)})
             self._evaluated.add(step)

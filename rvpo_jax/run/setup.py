@@ -265,7 +265,7 @@ def build_run(config: Config, workdir: Path) -> Run:
 
     Args:
       config: the run.
-      workdir: its folder, for the cache of a file's rows.
+      workdir: its folder, for the cache of a file's rows and what reward functions keep.
 
     Returns:
       The run.
@@ -273,7 +273,12 @@ def build_run(config: Config, workdir: Path) -> Run:
     Raises:
       ValueError: on input that does not exist or does not fit.
     """
-    return assemble(config, build_task(config, scratch_of(workdir) / "data"))
+    task = build_task(config, scratch_of(workdir) / "data")
+    for fn in task.reward_fns:
+        use_folder = getattr(fn, "use_folder", None)
+        if use_folder is not None:
+            use_folder(workdir)
+    return assemble(config, task)
 
 
 def assemble(config: Config, task: Task, devices: Sequence[jax.Device] | None = None) -> Run:
