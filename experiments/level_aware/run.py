@@ -54,8 +54,7 @@ def measure(seeds, smoke: bool) -> Outcome:
         for column in SIGN
     }
     values = _values(cells, ends, deficits, chosen)
-    counted = set(ends) if smoke else config.COUNTED
-    counts, notes = _count(ends, deficits, counted)
+    counts, notes = _count(ends, deficits, set(ends) if smoke else config.COUNTED)
     data = {
         "chosen": chosen,
         "criteria": tuple(CRITERIA),
