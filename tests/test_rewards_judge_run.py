@@ -52,7 +52,15 @@ def test_a_run_that_its_budget_stopped_is_taken_up_with_another(tmp_path):
         asked = [json.dumps(body) for body in server.bodies]
     assert len(first) == 25
     assert len(set(asked)) == len(asked)  # the same start, prompts and keys: nothing twice
-    [*_, last] = read_rows(workdir / "metrics.jsonl")
+    rows = read_rows(workdir / "metrics.jsonl")
+    evals = read_rows(workdir / "evals.jsonl")
+    # Each call is counted once: in the metrics of its step, or beside its evaluation. What the
+    # stopped run asked is in the cache, and its last, unfinished step in no row.
+    calls = [row["judge/rubric/calls"] for row in rows]
+    calls += [row["told"]["judge/rubric/calls"] for row in evals]
+    assert 0 < sum(calls) <= len(asked)
+    assert all(row["judge/rubric/seconds"] <= row["time/reward_s"] for row in rows)
+    last = rows[-1]
     # Rubrics have 2 to 5 items: all rows have the first, none the sixth.
     assert last["reward/rubric_1/scored_frac"] == 1
     assert "reward/rubric_6/mean" not in last or last["reward/rubric_6/scored_frac"] == 0

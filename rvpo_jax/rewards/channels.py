@@ -29,7 +29,8 @@ class RewardFn(Protocol):
     A function that fills several channels, such as ``rubric``, names them in ``fn.channels`` and
     returns per completion a list of at most that many numbers: the first for the first channel and
     so on, and none for those that the row does not have. With a method ``use_folder`` it is told
-    the run's folder, before it is first called.
+    the run's folder, before it is first called; a method ``take_metrics`` returns numbers by name,
+    which add up over processes, of its calls since it was last asked: they join a step's metrics.
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -136,6 +136,7 @@ class Recorder(contextlib.ExitStack):
                 )
             )
         processes.wait_for_all("what a resumed run writes again is dropped")
+        self._told()  # the trial before the first step belongs to no step
         self._show = self.enter_context(progress(config, self._console, self._first))
         return self
 
@@ -163,8 +164,10 @@ class Recorder(contextlib.ExitStack):
                 enough=ENOUGH,
                 may_be_absent=may_be_absent(run.task.reward_fns),
             )
+        told = self._told()
         if processes.is_first():
-            self._evals.append({"step": step, **evaluation_row(run.task, evaluation)})
+            row = {"step": step, **evaluation_row(run.task, evaluation)}
+            self._evals.append(row | ({"told": told} if told else {}))
             self._evaluated.add(step)
 
     def step(
@@ -200,10 +203,19 @@ class Recorder(contextlib.ExitStack):
         if sampled_due and processes.is_first():
             self._write_samples(step, sampled)
         laps.lap("record")
-        metrics |= _rates(counts, laps)
+        metrics |= self._told() | _rates(counts, laps)
         if step % config.log.every == 0 and processes.is_first():
             self._writer.write(step, metrics)
         self._show(step, metrics)
+
+    def _told(self) -> dict[str, float]:
+        """What reward functions of all processes tell of their calls since they were last asked."""
+        takes = [getattr(fn, "take_metrics", None) for fn in self._run.task.reward_fns]
+        numbers = {name: x for take in takes if take for name, x in take().items()}
+        if not numbers:
+            return {}
+        rows = processes.gather(np.array([list(numbers.values())]))
+        return dict(zip(numbers, rows.sum(axis=0).tolist(), strict=True))
 
     def flush(self) -> None:
         """Writes the lines that are kept for a bucket; before a checkpoint, which stands for them.

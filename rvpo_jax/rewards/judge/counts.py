@@ -51,24 +51,23 @@ class Counts:
         for field in dataclasses.fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
-    def metrics(self, name: str = "judge") -> dict[str, float]:
+    def metrics(self, name: str) -> dict[str, float]:
         """The numbers by the names of metrics.
 
         Args:
-          name: of the group.
+          name: of the reward.
 
         Returns:
-          Such as ``judge/calls``.
+          Such as ``judge/NAME/calls``; they add up over processes.
 
-        >>> Counts(verdicts=8, not_scored=2).metrics()["judge/not_scored_frac"]
-        0.25
+        >>> Counts(verdicts=8, not_scored=2).metrics("rubric")["judge/rubric/not_scored"]
+        2.0
         """
-        numbers = {
-            f"{name}/{field.name}": float(getattr(self, field.name))
+        return {
+            f"judge/{name}/{field.name}": float(getattr(self, field.name))
             for field in dataclasses.fields(self)
             if field.name != "reasons"
         }
-        return {**numbers, f"{name}/not_scored_frac": self.not_scored / max(self.verdicts, 1)}
 
 
 class Tally:

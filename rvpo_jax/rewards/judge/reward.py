@@ -183,8 +183,16 @@ class Rubric:
         _warn(found, counts)
         return values
 
+    def take_metrics(self) -> dict[str, float]:
+        """``take_counts`` by the names of metrics: what a run logs with each step.
+
+        Returns:
+          Numbers that add up over processes.
+        """
+        return self.take_counts().metrics(self.__name__)
+
     def take_counts(self) -> Counts:
-        """What asking came to since the last call: for the metrics of a step.
+        """What asking came to since the last call.
 
         Returns:
           The sums.
