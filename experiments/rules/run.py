@@ -5,6 +5,7 @@ python experiments/rules/run.py [--smoke] [--check]
 
 import dataclasses
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -40,18 +41,25 @@ def measure(seeds, smoke: bool) -> Outcome:
     return Outcome(values=values, data={"levels": level_sets(names)})
 
 
-def by_needs(names) -> dict[str, dict]:
-    """The rules, by what they must know of the channels."""
-    found: dict[str, dict] = {}
+# Compiled programs of so many rules are kept: those of all take more mappings than Linux allows.
+AT_ONCE = 6
+
+
+def by_needs(names) -> Iterator[tuple[str, dict]]:
+    """The rules, some at a time, with what they must know of the channels."""
+    groups: dict[str, list] = {}
     for name in names:
-        found.setdefault(config.needs_of(name), {})[name] = config.RULES[name]
-    return found
+        groups.setdefault(config.needs_of(name), []).append(name)
+    for needs, group in groups.items():
+        for first in range(0, len(group), AT_ONCE):
+            yield needs, {name: config.RULES[name] for name in group[first : first + AT_ONCE]}
+            jax.clear_caches()
 
 
 def surveyed(cells, names, seeds, options):
     """Ends by cell, rule and outcome, ``[seeds]``."""
     ends = {cell.name: {} for cell in cells}
-    for needs, some in by_needs(names).items():
+    for needs, some in by_needs(names):
         found, _ = config.survey(
             [config.aimed(cell, needs) for cell in cells], some, seeds, **options
         )
@@ -81,7 +89,7 @@ def under_exploits(names, seeds) -> dict:
     designs, options = config.DESIGNS, config.EXPLOIT_OPTIONS
     there = np.array([np.asarray(config.exploits.world_of(one).present) for one in designs])
     values = {}
-    for needs, some in by_needs(names).items():
+    for needs, some in by_needs(names):
         worlds = [_world(design, needs) for design in designs]
         histories = train_rules(
             worlds,
