@@ -1,4 +1,4 @@
-"""Rows of .jsonl, .json, .csv and .parquet files through TensorFlow Datasets, and every kind of bad file."""
+"""Rows of a file through TensorFlow Datasets, and every kind of bad .jsonl and .parquet file."""
 
 import datetime
 import gzip
