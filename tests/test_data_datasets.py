@@ -8,12 +8,14 @@ import random
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from judge_server import judging
 
 from rvpo_jax.data import datasets
 from rvpo_jax.data.datasets import DATASETS, load_dataset, permute_choices, read_dataset
 from rvpo_jax.data.datasets.public import PublicRows
 from rvpo_jax.data.datasets.rlla_prompt import rlla_prompt
-from rvpo_jax.rewards import load_reward
+from rvpo_jax.rewards import load_reward, score
+from rvpo_jax.rewards.judge import Judge, rubric
 
 
 def lines(path):
@@ -127,8 +129,12 @@ def test_the_prompt_of_bfcl_lists_the_tools_and_the_turns_of_the_user(place):
         system, user = (message["content"] for message in row["prompt"])
         for number, function in enumerate(row["function"], start=1):
             assert f"\n{number}. Name: {function['name']}\nDescription: " in system
-        for message in row["question"][0]:
+        turns = row["question"][0]
+        for message in turns:
             assert (message["content"].strip() in user) == (message["role"] != "system")
+        # Each turn of the user is told what to do where no tool fits.
+        told = user.count("call the tool with the name as 'None'.")
+        assert told == sum(message["role"] == "user" for message in turns)
     simple = [row for row in rows if row["id"] == "simple_1"]
     answer = '<tool_call>\n{"name": "math.factorial", "parameters": {"number": 5}}\n</tool_call>'
     assert load_reward("bfcl")([answer], simple) == [1.0]
@@ -180,15 +186,23 @@ def test_the_order_of_choices_belongs_to_the_seed_and_the_question_alone():
     assert all(60 < letters[letter] < 140 for letter in "ABCD")  # 100 each, +- 4.6 deviations
 
 
-def test_a_judge_reads_the_items_of_the_rubric_data_sets(place):
-    items = pytest.importorskip("rvpo_jax.rewards.judge.items", reason="there is no judge")
-    for name, path in {
-        "rar_medicine": "rar_medicine_like.parquet",
-        "rar_science": "rar_science_like.parquet",
-        "healthbench": "healthbench_like.jsonl",
-    }.items():
-        for row in read_dataset(name, place(f"schema_fixtures/{path}")):
-            assert len(items.read_items(row)) == len(row["rubric"])
+@pytest.mark.parametrize(
+    ("name", "file", "numbers"),
+    [
+        ("rar_medicine", "rar_medicine_like.parquet", [7, 4]),
+        ("rar_science", "rar_science_like.parquet", [5, 3]),
+        ("healthbench", "healthbench_like.jsonl", [4, 2, 2]),
+    ],
+)
+def test_each_item_is_a_channel_of_its_row_and_all_rows_have_one_shape(place, name, file, numbers):
+    pytest.importorskip("httpx2", reason="pip install 'rvpo-jax[judge]'")
+    rows = list(read_dataset(name, place(f"schema_fixtures/{file}")))
+    with judging() as server:
+        judge = rubric(Judge(endpoint=server.endpoint, model="m", key_variable=None))
+        found = score([judge], ["A text."] * len(rows), rows)
+    assert found.rewards.shape == (len(rows), 17)
+    assert found.where.sum(-1).tolist() == numbers
+    assert all(found.where[i, :number].all() for i, number in enumerate(numbers))
 
 
 # What is said of them, and where they are looked for
