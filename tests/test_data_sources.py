@@ -166,22 +166,43 @@ SMALL = (
 ).split()
 
 
+@pytest.fixture
+def options(shared_data):
+    """Options that name a data set among the shared ones, and rewards."""
+
+    def make(name, path, *rewards):
+        if not (shared_data / path).exists():
+            pytest.skip(f"needs {path} in the folder that RVPO_TEST_DATA names")
+        return ["--data.source", f"{name}:{shared_data / path}", "--data.rewards", *rewards]
+
+    return make
+
+
 @pytest.mark.parametrize(
-    ("name", "rewards", "tokens"),
+    ("name", "path", "rewards"),
     [
-        ("gsm8k", ["gsm8k_format", "gsm8k_correctness"], 256),
-        ("ifeval", ["instructions_strict", "instructions_share"], 256),
-        pytest.param("rlla", ["toolrl_format", "toolrl_correctness"], 2304, marks=pytest.mark.slow),
+        ("ifeval", "ifeval", ["instructions_strict", "instructions_share"]),
+        ("gsm8k", "gsm8k/test.jsonl.gz", ["gsm8k_format", "gsm8k_correctness"]),
     ],
 )
-def test_a_run_starts_on_a_data_set(shared_data, tmp_path, capsys, name, rewards, tokens):
-    if not (shared_data / name).exists():
-        pytest.skip(f"needs {name} in the folder that RVPO_TEST_DATA names")
-    options = ["--data.source", f"{name}:{shared_data / name}", "--data.rewards", *rewards]
-    options += ["--rollout.max-prompt-tokens", str(tokens), "--workdir", str(tmp_path / "run")]
-    assert main(["train", *options, *SMALL]) == 0
+def test_a_run_trains_on_a_data_set(options, tmp_path, capsys, name, path, rewards):
+    given = [*options(name, path, *rewards), "--rollout.max-prompt-tokens", "256"]
+    assert main(["train", *given, "--workdir", str(tmp_path / "run"), *SMALL]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "dropped as too long duplicates: 0 of " in said
     assert "overlap: 0 of " in said
     (step,) = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert {f"reward/{reward}/mean" for reward in rewards} <= set(step)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "rewards"),
+    [
+        ("rlla", "rlla", ["toolrl_format", "toolrl_correctness", "toolrl_tool_names"]),
+        ("bfcl_v3", "bfcl_v3", ["bfcl"]),
+    ],
+)
+def test_rewards_can_be_tried_on_a_data_set(options, capsys, name, path, rewards):
+    assert main(["check-rewards", *options(name, path, *rewards)]) == 0
+    said = capsys.readouterr().out
+    assert all(reward in said for reward in rewards)
