@@ -80,10 +80,9 @@ class RowsBuilder(tfds.core.GeneratorBasedBuilder):
         # TensorFlow Datasets has a gsm8k of its own, and refuses a second one.
         super().__init_subclass__(skip_registration=True, **options)
 
-    def __init__(self, *, data_dir: str | Path | None = None) -> None:
+    def __init__(self, *, data_dir: str | Path) -> None:
         # The default format, tfrecord, needs TensorFlow.
-        folder = None if data_dir is None else os.fspath(data_dir)
-        super().__init__(data_dir=folder, file_format="array_record")
+        super().__init__(data_dir=os.fspath(data_dir), file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self._described(description="Prompts and the columns that their rewards need.")

@@ -108,7 +108,7 @@ def load_dataset(
         return dataset(files=found, data_dir=folder)
 
     cache = Path(data_dir) / fingerprint_of([CACHE_FORMAT, name, layout], paths)
-    sources = load_cached(make, cache, make(cache).check)
+    sources = load_cached(make, cache, lambda: dataset.check(found))
     for sentence in unlike_published(name, {split: len(sources[split]) for split in found}):
         _LOG.warning("%s", sentence)
     return {split: sources[split] for split in found}
@@ -134,7 +134,7 @@ def read_dataset(
     dataset = builder_of(name)
     found = fetch(dataset, download_dir) if path is None else dataset.find(path)
     split = next(iter(found))
-    return dataset(files=found).read(split, found[split])
+    return dataset.read(split, found[split])
 
 
 def unlike_published(name: str, counts: Mapping[str, int]) -> list[str]:

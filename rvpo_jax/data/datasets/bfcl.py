@@ -61,7 +61,8 @@ class BfclV3(PublicRows):
         )
     }
 
-    def read(self, split: str, files: Files) -> Iterator[Row]:
+    @classmethod
+    def read(cls, split: str, files: Files) -> Iterator[Row]:
         """See ``PublicRows``."""
         del split
         for category in (*WITH_ANSWERS, *WITHOUT_ANSWERS):
@@ -70,9 +71,10 @@ class BfclV3(PublicRows):
                 continue
             answers = _answers(files, category) if category in WITH_ANSWERS else None
             for where, row in read_file(path, ".jsonl"):
-                yield self.to_row(row | _ground_truth(answers, row, where), where)
+                yield cls.to_row(row | _ground_truth(answers, row, where), where)
 
-    def to_row(self, row: Row, where: str) -> Row:
+    @classmethod
+    def to_row(cls, row: Row, where: str) -> Row:
         """See ``PublicRows``."""
         turns = column(row, "question", list, where)
         if len(turns) != 1 or not turns[0] or not is_messages(turns[0]):

@@ -41,7 +41,8 @@ class GpqaDiamond(PublicRows):
         "test": Split(files=("gpqa_diamond.csv",), patterns=("gpqa_diamond*.csv*",), num_rows=198)
     }
 
-    def to_row(self, row: Row, where: str) -> Row:
+    @classmethod
+    def to_row(cls, row: Row, where: str) -> Row:
         """See ``PublicRows``."""
         question = text(row, "Question", where).strip()
         options = [text(row, name, where).strip() for name in _OPTIONS]

@@ -31,7 +31,8 @@ class Gsm8k(PublicRows):
     }
     held_out = "test"
 
-    def to_row(self, row: Row, where: str) -> Row:
+    @classmethod
+    def to_row(cls, row: Row, where: str) -> Row:
         """See ``PublicRows``."""
         question = text(row, "question", where)
         text(row, "answer", where)

@@ -29,7 +29,8 @@ class Ifeval(PublicRows):
         )
     }
 
-    def to_row(self, row: Row, where: str) -> Row:
+    @classmethod
+    def to_row(cls, row: Row, where: str) -> Row:
         """See ``PublicRows``."""
         names = column(row, "instruction_id_list", list, where)
         kwargs = column(row, "kwargs", list, where)

@@ -62,7 +62,8 @@ class PublicRows(RowsBuilder):
     Args:
       path: File or folder with the original files; None: they are downloaded.
       files: The original files of each split, where they are known already.
-      data_dir: Folder of the cache; None: the default of TensorFlow Datasets.
+      data_dir: Folder of the cache; None: rvpo_jax in the default folder of TensorFlow Datasets,
+        whose own gsm8k has other columns.
     """
 
     origin: ClassVar[Origin]
@@ -80,9 +81,10 @@ class PublicRows(RowsBuilder):
     ) -> None:
         self._path = None if path is None else Path(path).expanduser()
         self._files = files
-        super().__init__(data_dir=data_dir)
+        super().__init__(data_dir=data_dir or Path(tfds.core.constants.DATA_DIR, "rvpo_jax"))
 
-    def to_row(self, row: Row, where: str) -> Row:
+    @classmethod
+    def to_row(cls, row: Row, where: str) -> Row:
         """A row of an original file as the run needs it.
 
         Args:
@@ -97,7 +99,8 @@ class PublicRows(RowsBuilder):
         """
         raise NotImplementedError
 
-    def read(self, split: str, files: Files) -> Iterator[Row]:
+    @classmethod
+    def read(cls, split: str, files: Files) -> Iterator[Row]:
         """Rows of a split, one after the other.
 
         Args:
@@ -110,16 +113,20 @@ class PublicRows(RowsBuilder):
         del split
         for name, path in files.items():
             for where, row in read_file(path, kind_of(name)):
-                yield self.to_row(row, where)
+                yield cls.to_row(row, where)
 
-    def check(self) -> None:
-        """Reads every row of the files that are known.
+    @classmethod
+    def check(cls, files: Mapping[str, Files]) -> None:
+        """Reads every row.
+
+        Args:
+          files: The original files of each split.
 
         Raises:
           Refusal: where a file or a row cannot be used, or a split has no rows.
         """
-        for split, files in (self._files or {}).items():
-            check_not_empty(self.read(split, files), next(iter(files.values())))
+        for split, of_split in files.items():
+            check_not_empty(cls.read(split, of_split), next(iter(of_split.values())))
 
     @classmethod
     def find(cls, path: str | Path) -> dict[str, Files]:

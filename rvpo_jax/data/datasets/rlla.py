@@ -26,7 +26,8 @@ class Rlla(PublicRows):
     }
     held_out = "test"
 
-    def to_row(self, row: Row, where: str) -> Row:
+    @classmethod
+    def to_row(cls, row: Row, where: str) -> Row:
         """See ``PublicRows``."""
         messages = column(row, "prompt", list, where)
         if not messages or not is_messages(messages):

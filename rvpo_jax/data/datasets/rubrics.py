@@ -35,7 +35,8 @@ class _Rar(PublicRows):
 
     held_out = "val"
 
-    def to_row(self, row: Row, where: str) -> Row:
+    @classmethod
+    def to_row(cls, row: Row, where: str) -> Row:
         """See ``PublicRows``."""
         question = text(row, "question", where)
         _check_items(row, "rubric", "description", "weight", where)
@@ -99,7 +100,8 @@ class Healthbench(PublicRows):
         ),
     }
 
-    def to_row(self, row: Row, where: str) -> Row:
+    @classmethod
+    def to_row(cls, row: Row, where: str) -> Row:
         """See ``PublicRows``."""
         messages = column(row, "prompt", list, where)
         if not messages or not is_messages(messages):
