@@ -62,7 +62,8 @@ def test_a_name_that_no_data_set_has_suggests_the_nearest(source):
 
 
 def test_a_data_set_is_evaluated_on_what_it_keeps_for_that(gsm8k, tmp_path):
-    train, held_out = load_source(f"gsm8k:{gsm8k}", tmp_path / "cache", "prompt")
+    train, held_out, others = load_source(f"gsm8k:{gsm8k}", tmp_path / "cache", "prompt")
+    assert others == {}
     assert questions(train) == [f"{n} + 1?" for n in range(20)]
     assert questions(held_out) == [f"{n} + 1?" for n in range(19, 23)]
     task = build_task(config(f"gsm8k:{gsm8k}"), tmp_path / "cache")
@@ -131,12 +132,13 @@ def test_repeats_are_counted_up_to_case_and_white_space():
     train = [row("A b"), row("a  B\n"), row("c"), row("a b"), row("ab")]
     held_out = [row("A B"), row("d"), row("C"), row("c ")]
     # Of A b there are two more; of the held-out prompts three are among them.
-    assert find_repeats(train, held_out) == (5, 2, 4, 3)
+    assert find_repeats(train, {"x": held_out, "y": []}) == ((2, 5), {"x": (3, 4), "y": (0, 0)})
 
 
 def test_messages_are_compared_by_role_and_text():
     train = [row(message("Hi")), row(message("Hi", "system")), row(message("hi "))]
-    assert find_repeats(train, [row(message("HI")), row(message("Ho"))]) == (3, 1, 2, 1)
+    held_out = [row(message("HI")), row(message("Ho"))]
+    assert find_repeats(train, {"held-out": held_out}) == ((1, 3), {"held-out": (1, 2)})
 
 
 def test_a_task_counts_what_it_drops_and_looks_for_repeats_in_the_rest(gsm8k, tmp_path, caplog):
@@ -149,12 +151,24 @@ def test_a_task_counts_what_it_drops_and_looks_for_repeats_in_the_rest(gsm8k, tm
     limit = RolloutConfig(max_prompt_tokens=len(encode(prompt)))
     task = build_task(dataclasses.replace(made, rollout=limit), tmp_path / "cache")
     assert task.num_dropped == 10 + 2 + 2
-    assert task.repeats == (12, 2, 2, 2)
     assert task.repeats.lines() == [
         "duplicates: 2 of 12 training prompts (16.7 %) are repeated",
         "overlap: 2 of 2 held-out prompts (100.0 %) are among the training prompts",
     ]
     assert "Dropped 14 prompt(s) longer than" in caplog.text
+
+
+def test_a_test_split_that_is_not_evaluated_on_is_compared_too(tmp_path):
+    item = {"description": "Says so.", "title": "Says", "weight": 5}
+    for name, asked in {"train": "abcd", "val": "xyz", "test": "dxyzuvwp"}.items():
+        rows = [{"question": f"Why {letter}?", "rubric": [item]} for letter in asked]
+        write(tmp_path / "rar" / f"{name}.jsonl", rows)
+    task = build_task(config(f"rar_science:{tmp_path / 'rar'}"), tmp_path / "cache")
+    assert questions(task.held_out) == ["Why x?", "Why y?", "Why z?"]
+    assert task.repeats.lines()[1:] == [
+        "overlap: 0 of 3 held-out prompts (0.0 %) are among the training prompts",
+        "overlap: 1 of 8 rar_science/test prompts (12.5 %) is among the training prompts",
+    ]
 
 
 # The command

@@ -1,59 +1,71 @@
 """Prompts that stand twice: among the training rows, and in training and evaluation."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from rvpo_jax.data.stream import Prompt, Source
 
 
+class Share(NamedTuple):
+    """So many of so many."""
+
+    num: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.num:,} of {self.total:,}"
+
+
 class Repeats(NamedTuple):
     """How many prompts are seen more than once."""
 
-    num_train: int
-    num_repeated: int
+    repeated: Share
     """Training rows whose prompt an earlier one has."""
-    num_held_out: int
-    num_shared: int
-    """Held-out rows whose prompt a training row has."""
+    shared: Mapping[str, Share]
+    """By the name of other rows, those whose prompt a training row has."""
 
     def lines(self) -> list[str]:
         """A line on each, for a reader.
 
-        >>> Repeats(10, 1, 8, 1).lines()[1]
+        >>> Repeats(Share(1, 10), {"held-out": Share(1, 8)}).lines()[1]
         'overlap: 1 of 8 held-out prompts (12.5 %) is among the training prompts'
         """
         return [
-            f"duplicates: {_of(self.num_repeated, self.num_train, 'training prompts')} repeated",
-            f"overlap: {_of(self.num_shared, self.num_held_out, 'held-out prompts')} among the "
-            "training prompts",
+            f"duplicates: {_sentence(self.repeated, 'training')} repeated",
+            *(
+                f"overlap: {_sentence(share, name)} among the training prompts"
+                for name, share in self.shared.items()
+            ),
         ]
 
 
-def _of(count: int, total: int, what: str) -> str:
-    share = 100 * count / max(total, 1)
-    return f"{count:,} of {total:,} {what} ({share:.1f} %) {'is' if count == 1 else 'are'}"
+def _sentence(share: Share, name: str) -> str:
+    percent = 100 * share.num / max(share.total, 1)
+    return f"{share} {name} prompts ({percent:.1f} %) {'is' if share.num == 1 else 'are'}"
 
 
-def find_repeats(train: Source, held_out: Source) -> Repeats:
+def find_repeats(train: Source, others: Mapping[str, Source]) -> Repeats:
     """Compares prompts by their text, up to case and white space. Reads every row once.
 
     Args:
       train: Rows to train on.
-      held_out: Rows to evaluate on.
+      others: Rows to evaluate on, by name.
 
     Returns:
       The counts.
 
     >>> rows = [{"prompt": "Name a cat."}, {"prompt": "name a  cat."}]
-    >>> find_repeats(rows, [{"prompt": "Name a dog."}])[:4]
-    (2, 1, 1, 0)
+    >>> found = find_repeats(rows, {"held-out": [{"prompt": "Name a dog."}]})
+    >>> str(found.repeated), str(found.shared["held-out"])
+    ('1 of 2', '0 of 1')
     """
     seen = set(_keys(train))
     return Repeats(
-        num_train=len(train),
-        num_repeated=len(train) - len(seen),
-        num_held_out=len(held_out),
-        num_shared=sum(key in seen for key in _keys(held_out)),
+        Share(len(train) - len(seen), len(train)),
+        {
+            name: Share(sum(key in seen for key in _keys(rows)), len(rows))
+            for name, rows in others.items()
+        },
     )
 
 

@@ -1,7 +1,7 @@
 """What ``data.source`` and ``data.eval_source`` name: a public data set or a file of rows."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ class Loaded(NamedTuple):
     train: RowSource
     held_out: RowSource | None
     """Those that the data set keeps for evaluation; None: there are none."""
+    others: Mapping[str, RowSource]
+    """Further parts of the data set, such as ``rar_science/test``, by name."""
 
 
 def named(source: str) -> tuple[str, str | None] | None:
@@ -59,14 +61,15 @@ def load_source(source: str, data_dir: Path, prompt_column: str) -> Loaded:
     """
     dataset = named(source)
     if dataset is None:
-        return Loaded(load_rows(source, data_dir, prompt_column), None)
+        return Loaded(load_rows(source, data_dir, prompt_column), None, {})
     name, path = dataset
     splits = load_dataset(name, data_dir, path)
     first, *others = splits
     kept = DATASETS[name].held_out
     # Of RaR, whoever has only train and test evaluates on test.
     held_out = kept if kept in splits else ("test" if "test" in others else None)
-    return Loaded(splits[first], None if held_out is None else splits[held_out])
+    further = {f"{name}/{split}": splits[split] for split in others if split != held_out}
+    return Loaded(splits[first], None if held_out is None else splits[held_out], further)
 
 
 def load_eval_source(source: str, data_dir: Path, prompt_column: str) -> RowSource:

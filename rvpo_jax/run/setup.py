@@ -131,7 +131,7 @@ def build_task(config: Config, data_dir: Path) -> Task:
     embedded = config.data.source == "embedded"
     reward_fns = tuple(load_reward(name) for name in config.data.rewards or EMBEDDED_REWARDS)
     tokenizer = _tokenizer(config)
-    train, held_out, fingerprint = _rows(config, data_dir)
+    train, held_out, others, fingerprint = _rows(config, data_dir)
 
     def encode(prompt: str | list) -> list[int]:
         return tokenizer.encode(tokenizer.render(prompt))
@@ -152,30 +152,26 @@ def build_task(config: Config, data_dir: Path) -> Task:
         held_out=held_out,
         prompt_tokens=-(-max(longest, longest_held_out) // 8) * 8,
         num_dropped=dropped + dropped_held_out,
-        repeats=None if embedded else find_repeats(train, held_out),
+        repeats=None if embedded else find_repeats(train, {"held-out": held_out, **others}),
         fingerprint=fingerprint,
         on_reward_error=config.data.on_reward_error,
         reward_threads=config.data.reward_threads,
     )
 
 
-def _rows(config: Config, data_dir: Path) -> tuple[Any, Any, str]:
-    """Rows to train on, rows to evaluate on, and what changes with them."""
+def _rows(config: Config, data_dir: Path) -> tuple[Any, Any, Mapping[str, Any], str]:
+    """Rows to train on, to evaluate on, and further ones by name; and what changes with them."""
     data = config.data
     if data.source == "embedded":
-        fingerprint = f"embedded {EMBEDDED_PROMPTS}"
-        return (
-            ToolTask("train", EMBEDDED_PROMPTS),
-            ToolTask("held_out", EMBEDDED_HELD_OUT),
-            fingerprint,
-        )
-    train, held_out = load_source(data.source, data_dir, data.prompt_column)
+        made = ToolTask("train", EMBEDDED_PROMPTS), ToolTask("held_out", EMBEDDED_HELD_OUT)
+        return *made, {}, f"embedded {EMBEDDED_PROMPTS}"
+    train, held_out, others = load_source(data.source, data_dir, data.prompt_column)
     if data.eval_source is not None:
         held_out = load_eval_source(data.eval_source, data_dir, data.prompt_column)
-        return train, held_out, f"{train.fingerprint} {held_out.fingerprint}"
+        return train, held_out, others, f"{train.fingerprint} {held_out.fingerprint}"
     if held_out is not None:
-        return train, held_out, train.fingerprint
-    return *split_held_out(train, data.eval_frac, config.seed), train.fingerprint
+        return train, held_out, others, train.fingerprint
+    return *split_held_out(train, data.eval_frac, config.seed), others, train.fingerprint
 
 
 def task_without_rows(config: Config) -> Task:
