@@ -1,4 +1,4 @@
-"""Rows of .jsonl and .parquet files through TensorFlow Datasets, and every kind of bad file."""
+"""Rows of a file through TensorFlow Datasets, and every kind of bad .jsonl and .parquet file."""
 
 import datetime
 import gzip
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from rvpo_jax.basics.files import WriteError
 from rvpo_jax.data import load_rows
 from rvpo_jax.data import rows as rows_module
-from rvpo_jax.data.rows import to_plain
+from rvpo_jax.data.plain_values import to_plain
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 ROWS = [
@@ -162,7 +162,7 @@ def test_the_cache_of_a_process_killed_while_building_is_not_used(tmp_path):
         import os
         from rvpo_jax.data import rows
 
-        def build_and_die(self):
+        def build_and_die(self, rows):
             yield 0, {{"prompt": '"half"', "columns": "{{}}"}}
             os._exit(9)
 
@@ -178,10 +178,10 @@ def test_a_cache_that_another_process_finishes_first_is_used(tmp_path, monkeypat
     path = write_jsonl(tmp_path / "rows.jsonl", ROWS)
     generate = rows_module.PromptRows._generate_examples
 
-    def overtaken(self):
+    def overtaken(self, rows):
         monkeypatch.setattr(rows_module.PromptRows, "_generate_examples", generate)
         load_rows(path, tmp_path / "cache")  # what the faster process does
-        yield from generate(self)
+        yield from generate(self, rows)
 
     monkeypatch.setattr(rows_module.PromptRows, "_generate_examples", overtaken)
     assert list(load_rows(path, tmp_path / "cache")) == ROWS
@@ -317,7 +317,7 @@ def test_a_bad_jsonl_file_gets_one_clear_error_and_no_cache(write, tmp_path, con
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("name", ["rows.csv", "rows", "rows.json", "rows.jsonl.zip"])
+@pytest.mark.parametrize("name", ["rows.tsv", "rows", "rows.parquet.gz", "rows.jsonl.zip"])
 def test_an_unknown_suffix_is_refused(write, tmp_path, name):
     with pytest.raises(ValueError, match=r"^data.source must be a file ending in .*\n  \S"):
         load_rows(write("{}", name), tmp_path / "cache")

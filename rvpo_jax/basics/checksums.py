@@ -24,10 +24,22 @@ def file_sums(folder: str | Path) -> FileSums:
     """
     folder = Path(folder)
     return {
-        path.relative_to(folder).as_posix(): [path.stat().st_size, _crc32(path)]
+        path.relative_to(folder).as_posix(): file_sum(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def file_sum(path: Path) -> list[int]:
+    """Size and CRC-32 of one file.
+
+    Args:
+      path: The file.
+
+    Returns:
+      Two numbers, as ``file_sums`` has them.
+    """
+    return [path.stat().st_size, _crc32(path)]
 
 
 def damage(folder: str | Path, sums: Mapping[str, Any]) -> str | None:

@@ -10,6 +10,13 @@ from rvpo_jax.basics.bounds import Bound, Checked, OneOf, shown
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config.bounds import OrOff, Positive
 
+USUAL_REWARDS = {
+    "rlla": "toolrl_format toolrl_correctness",
+    "gsm8k": "gsm8k_format gsm8k_correctness",
+    "ifeval": "instructions_strict instructions_share",
+    "bfcl_v3": "bfcl",
+}
+"""What is usual for a data set, for a message."""
 LORA_TARGETS = tuple(f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down"))
 
 
@@ -97,7 +104,11 @@ class DataConfig(Checked, section="data"):
     """Where prompts come from and which rewards judge the completions."""
 
     source: str = "embedded"
-    """embedded: the built-in tool-calling task; else a .jsonl or .parquet file of your rows."""
+    """embedded: the built-in tool-calling task; or a public data set, which is downloaded, or read
+    from NAME:PATH, its original files: rlla, rar_medicine, rar_science, ifeval, gsm8k, healthbench,
+    gpqa_diamond, bfcl_v3; or a .jsonl, .json, .csv or .parquet file of your rows."""
+    eval_source: str | None = None
+    """Rows to evaluate on, as in source. None: what the data set keeps for it, else eval_frac."""
     rewards: tuple[str | Callable[..., Any], ...] = ()
     """Reward functions by name, or FILE.py:FUNCTION; empty: those of the embedded task.
     In Python also the functions themselves."""
@@ -106,20 +117,28 @@ class DataConfig(Checked, section="data"):
     eval_frac: Annotated[
         float, Bound(gt=0, lt=1, hint="0.1 keeps a tenth of the rows for evaluation.")
     ] = 0.1
-    """Share of a file's rows that is held out for evaluation."""
+    """Share of the rows that is held out for evaluation, where nothing else is."""
     on_reward_error: Literal["raise", "skip"] = "raise"
     """A reward function that raises: stop the run, or count the completion as not scored."""
     reward_threads: Annotated[int, Positive] = 4
     """Reward functions that run at the same time."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.source, os.PathLike):
-            object.__setattr__(self, "source", os.fspath(self.source))
+        for name in ("source", "eval_source"):
+            if isinstance(getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fspath(getattr(self, name)))
         super().__post_init__()
         if self.source != "embedded" and not self.rewards:
+            usual = USUAL_REWARDS.get(self.source.partition(":")[0], USUAL_REWARDS["rlla"])
             raise Refusal(
                 f"data.rewards must name the reward functions for data.source {self.source}.",
-                "For ToolRL's rules: --data.rewards toolrl_format toolrl_correctness.",
+                f"For example: --data.rewards {usual}.",
+            )
+        if self.source == "embedded" and self.eval_source is not None:
+            raise Refusal(
+                f"data.eval_source {shown(self.eval_source)} does not go with data.source "
+                "embedded, which has held-out prompts of its own.",
+                "Leave it out, or name rows to train on.",
             )
         twice = [name for name in self.rewards if self.rewards.count(name) > 1]
         if twice:

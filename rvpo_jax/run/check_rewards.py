@@ -19,7 +19,7 @@ from rich.text import Text
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Channel, DataConfig
-from rvpo_jax.data import read_rows
+from rvpo_jax.data.sources import read_source
 from rvpo_jax.data.tool_task import ToolTask
 from rvpo_jax.rewards import (
     EMBEDDED_REWARDS,
@@ -194,7 +194,7 @@ def _failing(fn: RewardFn, samples: Sequence[Sample]) -> str:
 def _examples(data: DataConfig) -> list[Example]:
     if data.source == "embedded":
         return spread(ToolTask("train", MAX_ROWS), NUM_PROMPTS)
-    rows = list(itertools.islice(read_rows(data.source, data.prompt_column), MAX_ROWS))
+    rows = list(itertools.islice(read_source(data.source, data.prompt_column), MAX_ROWS))
     if not rows:
         raise Refusal(f"{data.source} must have at least one row, got none.", "Add rows.")
     return spread(rows, NUM_PROMPTS)

@@ -59,6 +59,8 @@ def opening_lines(run: Run, state: TrainState, first: int) -> Iterator[str]:
         f"{run.policy.layout.describe()}; "
         f"{len(task.train)} training and {len(task.held_out)} held-out prompts{dropped}"
     ]
+    if task.repeats is not None:
+        lines += task.repeats.lines()
     loss = run.config.loss
     if loss.num_minibatches == loss.num_epochs == 1:
         lines.append(

@@ -77,8 +77,9 @@ def start_or_resume(
 
 def _check_same_data(meta: Mapping[str, Any], task: Task, config: Config) -> None:
     if meta.get("data") != task.fingerprint:
+        beside = config.data.eval_source and f" or data.eval_source {config.data.eval_source}"
         raise Refusal(
-            f"data.source {config.data.source} has changed since the checkpoint.",
+            f"data.source {config.data.source}{beside or ''} has changed since the checkpoint.",
             "Its position in the rows means nothing now: restore the file, or choose another "
             "--workdir.",
         )

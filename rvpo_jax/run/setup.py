@@ -14,7 +14,9 @@ import numpy as np
 import optax
 
 from rvpo_jax.config import AdvantageConfig, Channel, Config
-from rvpo_jax.data import PromptStream, drop_long, load_rows, split_held_out
+from rvpo_jax.data import PromptStream, drop_long, split_held_out
+from rvpo_jax.data.overlap import Repeats, find_repeats
+from rvpo_jax.data.sources import load_eval_source, load_source
 from rvpo_jax.data.tokenizer import TOKENIZERS, ByteTokenizer, Tokenizer, pad_prompts
 from rvpo_jax.data.tool_task import PIECES, ToolTask
 from rvpo_jax.method.binding import pick
@@ -51,6 +53,7 @@ class Task:
       held_out: source of rows to evaluate on.
       prompt_tokens: P, the width that holds every prompt.
       num_dropped: prompts that were too long.
+      repeats: prompts that stand twice; None: of the embedded task, which has none.
       fingerprint: changes with the rows.
       on_reward_error: what a reward function that raises does to the run.
       reward_threads: reward functions that run at the same time.
@@ -63,6 +66,7 @@ class Task:
     held_out: Any
     prompt_tokens: int
     num_dropped: int
+    repeats: Repeats | None
     fingerprint: str
     on_reward_error: Any
     reward_threads: int
@@ -127,14 +131,7 @@ def build_task(config: Config, data_dir: Path) -> Task:
     embedded = config.data.source == "embedded"
     reward_fns = tuple(load_reward(name) for name in config.data.rewards or EMBEDDED_REWARDS)
     tokenizer = _tokenizer(config)
-    if embedded:
-        train: Any = ToolTask("train", EMBEDDED_PROMPTS)
-        held_out: Any = ToolTask("held_out", EMBEDDED_HELD_OUT)
-        fingerprint = f"embedded {EMBEDDED_PROMPTS}"
-    else:
-        rows = load_rows(config.data.source, data_dir, config.data.prompt_column)
-        fingerprint = rows.fingerprint
-        train, held_out = split_held_out(rows, config.data.eval_frac, config.seed)
+    train, held_out, others, fingerprint = _rows(config, data_dir)
 
     def encode(prompt: str | list) -> list[int]:
         return tokenizer.encode(tokenizer.render(prompt))
@@ -155,10 +152,26 @@ def build_task(config: Config, data_dir: Path) -> Task:
         held_out=held_out,
         prompt_tokens=-(-max(longest, longest_held_out) // 8) * 8,
         num_dropped=dropped + dropped_held_out,
+        repeats=None if embedded else find_repeats(train, {"held-out": held_out, **others}),
         fingerprint=fingerprint,
         on_reward_error=config.data.on_reward_error,
         reward_threads=config.data.reward_threads,
     )
+
+
+def _rows(config: Config, data_dir: Path) -> tuple[Any, Any, Mapping[str, Any], str]:
+    """Rows to train on, to evaluate on, and further ones by name; and what changes with them."""
+    data = config.data
+    if data.source == "embedded":
+        made = ToolTask("train", EMBEDDED_PROMPTS), ToolTask("held_out", EMBEDDED_HELD_OUT)
+        return *made, {}, f"embedded {EMBEDDED_PROMPTS}"
+    train, held_out, others = load_source(data.source, data_dir, data.prompt_column)
+    if data.eval_source is not None:
+        held_out = load_eval_source(data.eval_source, data_dir, data.prompt_column)
+        return train, held_out, others, f"{train.fingerprint} {held_out.fingerprint}"
+    if held_out is not None:
+        return train, held_out, others, train.fingerprint
+    return *split_held_out(train, data.eval_frac, config.seed), others, train.fingerprint
 
 
 def task_without_rows(config: Config) -> Task:
@@ -183,6 +196,7 @@ def task_without_rows(config: Config) -> Task:
         held_out=(),
         prompt_tokens=config.rollout.max_prompt_tokens or DEFAULT_PROMPT_TOKENS[kind],
         num_dropped=0,
+        repeats=None,
         fingerprint="none",
         on_reward_error=config.data.on_reward_error,
         reward_threads=config.data.reward_threads,
