@@ -4,6 +4,7 @@ Shared by training and evaluation. ``B`` prompts, ``G`` completions per prompt, 
 """
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -127,23 +128,19 @@ def build_task(config: Config, data_dir: Path) -> Task:
     embedded = config.data.source == "embedded"
     reward_fns = tuple(load_reward(name) for name in config.data.rewards or EMBEDDED_REWARDS)
     tokenizer = _tokenizer(config)
-    if embedded:
-        train: Any = ToolTask("train", EMBEDDED_PROMPTS)
-        held_out: Any = ToolTask("held_out", EMBEDDED_HELD_OUT)
-        fingerprint = f"embedded {EMBEDDED_PROMPTS}"
-    else:
-        rows = load_rows(config.data.source, data_dir, config.data.prompt_column)
-        fingerprint = rows.fingerprint
-        train, held_out = split_held_out(rows, config.data.eval_frac, config.seed)
-
-    def encode(prompt: str | list) -> list[int]:
-        return tokenizer.encode(tokenizer.render(prompt))
-
     limit = config.rollout.max_prompt_tokens
     if limit is None:
         limit = DEFAULT_PROMPT_TOKENS["embedded" if embedded else "file"]
-    train, dropped, longest = drop_long(train, encode, limit)
-    held_out, dropped_held_out, longest_held_out = drop_long(held_out, encode, limit)
+    if embedded:
+        fingerprint = f"embedded {EMBEDDED_PROMPTS}"
+        parts: Any = ToolTask("train", EMBEDDED_PROMPTS), ToolTask("held_out", EMBEDDED_HELD_OUT)
+    else:
+        rows = load_rows(config.data.source, data_dir, config.data.prompt_column)
+        fingerprint = rows.fingerprint
+        parts = split_held_out(rows, config.data.eval_frac, config.seed)
+    usual = tokenizer is _embedded_tokenizer()
+    fitting = _embedded_that_fit(limit) if usual else _that_fit(parts, tokenizer, limit)
+    (train, dropped, longest), (held_out, dropped_held_out, longest_held_out) = fitting
     if dropped + dropped_held_out:
         num_dropped = dropped + dropped_held_out
         LOG.warning("Dropped %d prompt(s) longer than %d tokens.", num_dropped, limit)
@@ -159,6 +156,23 @@ def build_task(config: Config, data_dir: Path) -> Task:
         on_reward_error=config.data.on_reward_error,
         reward_threads=config.data.reward_threads,
     )
+
+
+def _that_fit(parts: tuple[Any, Any], tokenizer: Tokenizer, limit: int) -> tuple[Any, Any]:
+    """What ``drop_long`` returns of training and of held-out rows."""
+
+    def encode(prompt: str | list) -> list[int]:
+        return tokenizer.encode(tokenizer.render(prompt))
+
+    train, held_out = (drop_long(rows, encode, limit) for rows in parts)
+    return train, held_out
+
+
+# The same for every run of a process, and half a second each time.
+@functools.lru_cache(maxsize=2)
+def _embedded_that_fit(limit: int) -> tuple[Any, Any]:
+    parts = ToolTask("train", EMBEDDED_PROMPTS), ToolTask("held_out", EMBEDDED_HELD_OUT)
+    return _that_fit(parts, _embedded_tokenizer(), limit)
 
 
 def task_without_rows(config: Config) -> Task:
@@ -196,7 +210,14 @@ def _tokenizer(config: Config) -> Tokenizer:
 
         return HfTokenizer(config.model.path)
     make = pick(config.model.tokenizer, TOKENIZERS, "model.tokenizer")
-    return make(PIECES) if make is ByteTokenizer and config.data.source == "embedded" else make()
+    if make is ByteTokenizer and config.data.source == "embedded":
+        return _embedded_tokenizer()
+    return make()
+
+
+@functools.cache
+def _embedded_tokenizer() -> ByteTokenizer:
+    return ByteTokenizer(PIECES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
