@@ -1,5 +1,6 @@
 """Settings of all tests and doctests: eight simulated CPU devices, strict ranks, fixed examples."""
 
+import gc
 import os
 import re
 import subprocess
@@ -58,6 +59,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Moves the tests of the long files to the front; everything else keeps its order."""
     place = {name: index for index, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+def pytest_collection_finish() -> None:
+    """Keeps what was imported and collected out of garbage collection, which tracing sets off."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

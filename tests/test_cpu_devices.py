@@ -9,11 +9,13 @@ import sys
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
 from rvpo_jax.config import Config, LossConfig, ModelConfig, ParallelConfig, RolloutConfig
 from rvpo_jax.run.cpu_devices import num_cpu_devices
-from rvpo_jax.run.restore import restore_run
+from rvpo_jax.run.metrics import read_metrics
 from rvpo_jax.run.stored import stored_config
+from rvpo_jax.train import train
 
 
 @pytest.mark.parametrize(
@@ -59,31 +61,25 @@ def test_a_run_that_goes_on_keeps_its_number(tmp_path, text, expected):
     assert num_cpu_devices(Config(), tmp_path, 2) == expected
 
 
-def train(workdir, steps):
-    command = [sys.executable, "-m", "rvpo_jax", "train", "--workdir", str(workdir)]
-    options = (
-        *("--steps", str(steps), "--eval.num-prompts", "2", "--rollout.num-prompts", "2"),
-        *("--rollout.group-size", "2", "--rollout.max-completion-tokens", "8"),
-        *("--log.no-audit", "--checkpoint.every", "1"),
-    )
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    subprocess.run([*command, *options], env=environment, check=True, stdout=subprocess.DEVNULL)
-    line = (workdir / "metrics.jsonl").read_text().partition("\n")[0]
-    return json.loads(line)["header"]["devices"]
+OPTIONS = (
+    "--steps 1 --eval.num-prompts 2 --rollout.num-prompts 2 --rollout.group-size 2 "
+    "--rollout.max-completion-tokens 8 --log.no-audit --checkpoint.every 1"
+).split()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core is one device")
 def test_a_command_takes_a_cpu_for_two_and_resumes_bit_for_bit(tmp_path):
-    assert train(tmp_path / "whole", 2) == ["cpu:0", "cpu:1"]
-    for steps in (1, 2):
-        assert train(tmp_path / "parts", steps) == ["cpu:0", "cpu:1"]
-    one = ParallelConfig(num_devices=1)
-    params = [
-        restore_run(dataclasses.replace(stored_config(folder), parallel=one), folder)[1]
-        for folder in (tmp_path / "whole", tmp_path / "parts")
-    ]
-    jax.tree.map(np.testing.assert_array_equal, *params)
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    command = [sys.executable, "-m", "rvpo_jax", "train", "--workdir", str(parts), *OPTIONS]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    header = json.loads((parts / "metrics.jsonl").read_text().partition("\n")[0])["header"]
+    assert header["devices"] == ["cpu:0", "cpu:1"]
+    two = dataclasses.replace(stored_config(parts), steps=2, parallel=ParallelConfig(num_devices=2))
+    states = [train(two, folder, Console(quiet=True)) for folder in (parts, whole)]
+    assert [row["step"] for row in read_metrics(parts)] == [0, 1]
+    jax.tree.map(np.testing.assert_array_equal, states[0].params, states[1].params)
 
 
 COUNT = """

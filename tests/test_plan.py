@@ -131,6 +131,7 @@ def test_a_mesh_without_a_slice_is_refused(capsys):
     )
 
 
+@pytest.mark.plan
 def test_functions_do_not_reach_the_compiler_and_that_is_said(tmp_path):
     pytest.importorskip("libtpu", reason="the TPU compiler: make plan")
     config = Config(loss=LossConfig(objective=lambda **sums: 0.0))
@@ -311,6 +312,7 @@ def test_the_readme_has_the_tables_of_the_kept_rows(monkeypatch):
         plan_table.config_of(shape, model)
 
 
+@pytest.mark.plan
 def test_a_real_plan_is_kept_and_what_cannot_be_is_refused(tmp_path, capsys):
     pytest.importorskip("libtpu", reason="the TPU compiler: make plan")
     command = (
@@ -330,6 +332,7 @@ def test_a_real_plan_is_kept_and_what_cannot_be_is_refused(tmp_path, capsys):
     assert "2 key/value heads of tiny" in capsys.readouterr().err
 
 
+@pytest.mark.plan
 def test_an_output_head_of_its_own_is_gathered_once_and_not_for_each_chunk(tmp_path, capsys):
     # Found by a plan of 7B: the table was gathered, and its gradient summed, for each of 38 chunks.
     pytest.importorskip("libtpu", reason="the TPU compiler: make plan")

@@ -5,15 +5,16 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -217,6 +218,7 @@ def test_a_run_killed_as_it_begins_to_save_resumes_bit_for_bit(tmp_path, finishe
         deadline = time.monotonic() + 60
         while not any("tmp" in path.name for path in folder.iterdir()):
             assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.001)  # else this loop and the run would share a core
         process.send_signal(signal.SIGKILL)
     assert read_metrics(tmp_path), "the kill came before the first step"
     quiet(TINY, tmp_path)
@@ -224,17 +226,20 @@ def test_a_run_killed_as_it_begins_to_save_resumes_bit_for_bit(tmp_path, finishe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_run_saves_first_and_goes_on(tmp_path, finished_long, number):
+def test_a_stopped_run_saves_first_and_goes_on(tmp_path, finished_long):
     # Between two scheduled checkpoints, so that what is saved was saved because of the signal.
-    with start(tmp_path, "--checkpoint.every", "100", "--steps", "20") as process:
-        wait_for(process, "step     1")
-        process.send_signal(number)
-        output = process.stdout.read()
-    assert process.returncode == 1
-    assert "the state is saved" in output
-    assert "Traceback" not in output
-    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+    saved = 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with start(tmp_path, "--checkpoint.every", "100", "--steps", "20") as process:
+            wait_for(process, f"step +{saved + 1} ")
+            process.send_signal(number)
+            output = process.stdout.read()
+        assert process.returncode == 1
+        assert "the state is saved" in output
+        assert "Traceback" not in output
+        newest = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+        assert newest >= saved + 2
+        saved = newest
     quiet(LONG, tmp_path)
     assert_same_run(tmp_path, finished_long)
 
@@ -305,8 +310,8 @@ def test_a_request_during_start_up_is_answered_and_a_second_one_ends_the_process
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, finished, caplog):
-    quiet(dataclasses.replace(TINY, steps=4), tmp_path)
-    newest = tmp_path / "checkpoints" / "4"
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    newest = tmp_path / "checkpoints" / "6"
     victim = max((path for path in newest.rglob("*") if path.is_file()), key=os.path.getsize)
     victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
     quiet(TINY, tmp_path)
@@ -437,11 +442,13 @@ def test_a_run_from_before_a_field_existed_goes_on(tmp_path):
 
 
 def test_real_rlla_rows_run_and_resume(tmp_path, shared_data):
+    rows = pq.read_table(shared_data / "rlla" / "rl.parquet")
+    pq.write_table(rows.slice(0, 200), tmp_path / "rl.parquet")
     config = dataclasses.replace(
         TINY,
         steps=2,
         data=DataConfig(
-            source=str(shared_data / "rlla" / "rl.parquet"),
+            source=str(tmp_path / "rl.parquet"),
             rewards=("toolrl_format", "toolrl_correctness"),
         ),
         # Few and short prompts keep the test fast; the documented run takes them all.
@@ -451,13 +458,14 @@ def test_real_rlla_rows_run_and_resume(tmp_path, shared_data):
         eval=EvalConfig(num_prompts=1),
         checkpoint=CheckpointConfig(every=1),
     )
-    quiet(dataclasses.replace(config, steps=1), tmp_path)
-    state = quiet(config, tmp_path)
+    workdir = tmp_path / "run"
+    quiet(dataclasses.replace(config, steps=1), workdir)
+    state = quiet(config, workdir)
     assert int(state.step) == 2
-    rows = read_metrics(tmp_path)
+    rows = read_metrics(workdir)
     assert [row["step"] for row in rows] == [0, 1]
     assert rows[0]["reward/toolrl_format/scored_frac"] == 1
-    samples = read_metrics(Path(tmp_path) / "samples.jsonl")
+    samples = read_metrics(workdir / "samples.jsonl")
     assert "Available Tools" in samples[0]["prompt"][0]["content"]
 
 

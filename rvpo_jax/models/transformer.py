@@ -9,6 +9,7 @@ tokens of either, ``D`` width, ``H`` query heads, ``K`` key/value heads, ``h`` h
 layers, ``V`` vocabulary.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -335,4 +336,10 @@ def init_params(model: nn.Module, key: jax.Array) -> Any:
     """
     prompts = jnp.zeros((1, 1), jnp.int32)
     completions = jnp.zeros((1, 1, 1), jnp.int32)
-    return jax.jit(model.init)(key, prompts, jnp.ones((1, 1), bool), completions)["params"]
+    return _init(model)(key, prompts, jnp.ones((1, 1), bool), completions)["params"]
+
+
+# Shapes, a start and a resumed run all ask for it: equal networks are traced and compiled once.
+@functools.lru_cache(maxsize=8)
+def _init(model: nn.Module) -> Any:
+    return jax.jit(model.init)

@@ -4,6 +4,7 @@ Shared by training and evaluation. ``B`` prompts, ``G`` completions per prompt, 
 """
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -131,16 +132,13 @@ def build_task(config: Config, data_dir: Path) -> Task:
     embedded = config.data.source == "embedded"
     reward_fns = tuple(load_reward(name) for name in config.data.rewards or EMBEDDED_REWARDS)
     tokenizer = _tokenizer(config)
-    train, held_out, others, fingerprint = _rows(config, data_dir)
-
-    def encode(prompt: str | list) -> list[int]:
-        return tokenizer.encode(tokenizer.render(prompt))
-
+    parts, others, fingerprint = _rows(config, data_dir)
     limit = config.rollout.max_prompt_tokens
     if limit is None:
         limit = DEFAULT_PROMPT_TOKENS["embedded" if embedded else "file"]
-    train, dropped, longest = drop_long(train, encode, limit)
-    held_out, dropped_held_out, longest_held_out = drop_long(held_out, encode, limit)
+    usual = tokenizer is _embedded_tokenizer()
+    fitting = _embedded_that_fit(limit) if usual else _that_fit(parts, tokenizer, limit)
+    (train, dropped, longest), (held_out, dropped_held_out, longest_held_out) = fitting
     if dropped + dropped_held_out:
         num_dropped = dropped + dropped_held_out
         LOG.warning("Dropped %d prompt(s) longer than %d tokens.", num_dropped, limit)
@@ -159,19 +157,39 @@ def build_task(config: Config, data_dir: Path) -> Task:
     )
 
 
-def _rows(config: Config, data_dir: Path) -> tuple[Any, Any, Mapping[str, Any], str]:
-    """Rows to train on, to evaluate on, and further ones by name; and what changes with them."""
+def _rows(config: Config, data_dir: Path) -> tuple[tuple[Any, Any], Mapping[str, Any], str]:
+    """Rows to train on and to evaluate on, further ones by name, and what changes with them."""
     data = config.data
     if data.source == "embedded":
-        made = ToolTask("train", EMBEDDED_PROMPTS), ToolTask("held_out", EMBEDDED_HELD_OUT)
-        return *made, {}, f"embedded {EMBEDDED_PROMPTS}"
+        return _embedded(), {}, f"embedded {EMBEDDED_PROMPTS}"
     train, held_out, others = load_source(data.source, data_dir, data.prompt_column)
     if data.eval_source is not None:
         held_out = load_eval_source(data.eval_source, data_dir, data.prompt_column)
-        return train, held_out, others, f"{train.fingerprint} {held_out.fingerprint}"
+        return (train, held_out), others, f"{train.fingerprint} {held_out.fingerprint}"
     if held_out is not None:
-        return train, held_out, others, train.fingerprint
-    return *split_held_out(train, data.eval_frac, config.seed), others, train.fingerprint
+        return (train, held_out), others, train.fingerprint
+    parts = split_held_out(train, data.eval_frac, config.seed)
+    return parts, others, train.fingerprint
+
+
+def _embedded() -> tuple[ToolTask, ToolTask]:
+    return ToolTask("train", EMBEDDED_PROMPTS), ToolTask("held_out", EMBEDDED_HELD_OUT)
+
+
+def _that_fit(parts: tuple[Any, Any], tokenizer: Tokenizer, limit: int) -> tuple[Any, Any]:
+    """What ``drop_long`` returns of training and of held-out rows."""
+
+    def encode(prompt: str | list) -> list[int]:
+        return tokenizer.encode(tokenizer.render(prompt))
+
+    train, held_out = (drop_long(rows, encode, limit) for rows in parts)
+    return train, held_out
+
+
+# The same for every run of a process, and half a second each time.
+@functools.lru_cache(maxsize=2)
+def _embedded_that_fit(limit: int) -> tuple[Any, Any]:
+    return _that_fit(_embedded(), _embedded_tokenizer(), limit)
 
 
 def task_without_rows(config: Config) -> Task:
@@ -210,7 +228,14 @@ def _tokenizer(config: Config) -> Tokenizer:
 
         return HfTokenizer(config.model.path)
     make = pick(config.model.tokenizer, TOKENIZERS, "model.tokenizer")
-    return make(PIECES) if make is ByteTokenizer and config.data.source == "embedded" else make()
+    if make is ByteTokenizer and config.data.source == "embedded":
+        return _embedded_tokenizer()
+    return make()
+
+
+@functools.cache
+def _embedded_tokenizer() -> ByteTokenizer:
+    return ByteTokenizer(PIECES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
