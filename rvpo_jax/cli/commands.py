@@ -58,9 +58,14 @@ class Eval:
     name for it, or prompt), response, and seed where a prompt has several answers."""
     task: str | None = None
     """ifeval, gsm8k, bfcl_v3 (calls in Python's syntax), bfcl_v3_toolrl (the prompts of RLLA),
-    gpqa_diamond or healthbench; None: the run's own held-out prompts and rewards."""
+    gpqa_diamond, healthbench, or healthbench_meta (a grader against the labels of physicians);
+    None: the run's own held-out prompts and rewards."""
     task_path: Path | None = None
     """File of the task's rows, as its authors publish it; of BFCL v3 the folder."""
+    grader: str | None = None
+    """Endpoint of the model that grades the answers to healthbench, one question per criterion."""
+    grader_model: str | None = None
+    """What that endpoint calls it; None: the only one that it lists."""
     out: Path | None = None
     """Folder for eval.json and rows.jsonl; None: in the run's folder, or below runs/evals. One that
     holds a part of the same evaluation is gone on with."""

@@ -145,7 +145,14 @@ def _evaluate_task(command: Eval, console: Any) -> None:
         )
     items = items_of_task(task, command.task_path)
     if command.responses is not None:
-        evaluate_responses(task, command.responses, items, command.out, console)
+        if command.num_prompts is not None:
+            raise Refusal(
+                f"--num-prompts {command.num_prompts} is of prompts that are answered now, got "
+                "--responses.",
+                "Leave it out: all stored answers are graded.",
+            )
+        judged = _grader(command, task, console)
+        evaluate_responses(task, command.responses, items, command.out, console, judged)
         return
     if items is None:
         raise Refusal(
@@ -153,6 +160,19 @@ def _evaluate_task(command: Eval, console: Any) -> None:
             "Fetch them, and name the file or folder; nothing is downloaded.",
         )
     _evaluate_writer(command, task, items, console)
+
+
+def _grader(command: Eval, task: Any, console: Any) -> Any:
+    if command.grader is None:
+        return None
+    if task.name != "healthbench":
+        raise Refusal(
+            f"--grader is of --task healthbench, got --task {task.name}.",
+            "Leave it out: this task is graded by rules.",
+        )
+    from rvpo_jax.run.evaluation.generation import grader_at
+
+    return grader_at(command.grader, command.grader_model, command.concurrency, console)
 
 
 def _evaluate_writer(command: Eval, task: Any, items: Any, console: Any) -> None:
@@ -166,6 +186,7 @@ def _evaluate_writer(command: Eval, task: Any, items: Any, console: Any) -> None
         temperature=command.temperature,
         max_tokens=command.max_tokens,
         out=command.out,
+        judged=_grader(command, task, console),
     )
     if command.model_path is not None:
         generation.evaluate_model(wanted, command.model_path.expanduser(), console)

@@ -312,7 +312,7 @@ def _tries(endpoint: Endpoint, connection: _Connection) -> Any:
         retry=tenacity.retry_if_exception(is_worth_it),
         stop=tenacity.stop_after_attempt(endpoint.attempts),
         wait=wait_s,
-        sleep=connection.ended.wait,
+        sleep=tenacity.sleep_using_event(connection.ended),
         reraise=True,
     )
 

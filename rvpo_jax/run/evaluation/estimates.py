@@ -101,19 +101,21 @@ def pass_at_k(num: int, num_right: int, k: int) -> float:
     return 1 - math.comb(num - num_right, k) / math.comb(num, k)
 
 
-def passes_at(graded: Iterable[Graded]) -> dict[int, Rate]:
+def passes_at(graded: Iterable[Graded], channel: str) -> dict[int, Rate]:
     """pass@k for k = 1, 2, 4, ... up to the most answers that every prompt has, and for that one.
 
     Args:
       graded: answers; one that is not scored does not count.
+      channel: 1 for a right answer.
 
     Returns:
       By k, ``count`` prompts each; nothing where a prompt has one answer only.
     """
     verdicts: dict[Hashable, list[bool]] = {}
     for one in graded:
-        if one.grade.all_met is not None:
-            verdicts.setdefault(one.item.key, []).append(one.grade.all_met)
+        value = one.grade.values[channel]
+        if value is not None:
+            verdicts.setdefault(one.item.key, []).append(value == 1)
     most = min(map(len, verdicts.values()), default=0)
     if most < 2:
         return {}

@@ -12,11 +12,13 @@ from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Config, ModelConfig
 from rvpo_jax.run.bucket import in_bucket
 from rvpo_jax.run.evaluation.items import Item, Task
-from rvpo_jax.run.evaluation.programs import DEFAULT_OUT, as_folder, finish
+from rvpo_jax.run.evaluation.programs import DEFAULT_OUT, Judged, as_folder, finish
 from rvpo_jax.run.evaluation.results import fingerprint_of
 from rvpo_jax.run.evaluation.writing import Question, Writer, questions_of, written_answers
 
 DEFAULT_MAX_TOKENS = 1024
+GRADER_TEMPERATURE = 0.5  # at 0 a second try would bring the first reply again
+GRADER_TOKENS = 2048  # of a verdict with its explanation; models that think need them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,7 @@ class Wanted:
       temperature: None: that of the run, else 0.
       max_tokens: None: that of the run, else 1024.
       out: folder to write to; None: one that follows from what answers.
+      judged: adds a grader's verdicts to the answers; None: grading needs none.
     """
 
     task: Task
@@ -40,6 +43,40 @@ class Wanted:
     temperature: float | None
     max_tokens: int | None
     out: Path | None
+    judged: Judged | None = None
+
+
+def grader_at(address: str, model: str | None, concurrency: int, console: Console) -> Judged:
+    """A grader behind an OpenAI-compatible endpoint.
+
+    Args:
+      address: of the endpoint.
+      model: as the endpoint calls it; None: the only one that it lists.
+      concurrency: questions at the same time.
+      console: where to show progress.
+
+    Returns:
+      Adds verdicts to answers, in the folder of their evaluation.
+
+    Raises:
+      Refusal: when the address is none.
+      Failure: when the endpoint cannot be used.
+    """
+    from rvpo_jax.run.evaluation.endpoint_writer import Endpoint, check_address, only_model, write
+    from rvpo_jax.run.evaluation.verdicts import with_verdicts
+
+    check_address(address)
+    endpoint = Endpoint(
+        address=address,
+        model=only_model(address) if model is None else model,
+        temperature=GRADER_TEMPERATURE,
+        max_tokens=GRADER_TOKENS,
+        concurrency=concurrency,
+    )
+    settings = {"grader": endpoint.model, "grader_at": address}
+    return lambda answered, folder: with_verdicts(
+        answered, lambda left: write(endpoint, left), folder, settings, console
+    )
 
 
 def evaluate_run(wanted: Wanted, config: Config, workdir: Path, console: Console) -> None:
@@ -165,6 +202,8 @@ def _answer(
     questions = questions_of(wanted.task, wanted.items[: wanted.num_prompts], wanted.seeds)
     console.print(f"{answered_by} answers {len(questions)} prompts of {wanted.task.name}: {out}")
     answered = written_answers(questions, make_writer, out, told, console)
+    if wanted.judged is not None:
+        answered = wanted.judged(answered, out)
     finish(wanted.task, answered, out, console, answered_by=answered_by, settings=told)
 
 

@@ -96,7 +96,7 @@ def report_of(
         num_items=len(answered.items),
         num_answers=len(graded),
         seeds=seeds,
-        measures=[*task.measures(graded), *_passes(graded)],
+        measures=[*task.measures(graded), *_passes(task, graded)],
         by_seed=by_seed,
         sections=task.sections(graded),
         notes=[*answered.sentences(), *_truncated(graded), *task.notes(graded)],
@@ -118,15 +118,12 @@ def seed_spread(report: Report, name: str) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
-def _passes(graded: Sequence[Graded]) -> list[Measure]:
-    return [
-        Measure(
-            name=f"pass@{k}",
-            rate=rate,
-            note=f"all channels met in one of {k} answers; share of {rate.count} prompts",
-        )
-        for k, rate in passes_at(graded).items()
-    ]
+def _passes(task: Task, graded: Sequence[Graded]) -> list[Measure]:
+    if task.pass_channel is None:
+        return []
+    found = passes_at(graded, task.pass_channel)
+    note = f"{task.pass_channel} in one of k answers, share of prompts"
+    return [Measure(name=f"pass@{k}", rate=rate, note=note) for k, rate in found.items()]
 
 
 def _truncated(graded: Iterable[Graded]) -> list[str]:

@@ -107,6 +107,7 @@ class Task:
       measures: the table.
       sections: further tables.
       notes: sentences on what is out or was not scored.
+      pass_channel: channel that is 1 for a right answer, which pass@k counts; None: there is none.
       item_of: the item that an answer's own columns describe, where they suffice for grading.
     """
 
@@ -122,6 +123,7 @@ class Task:
     sections: Callable[[Sequence[Graded]], list[Section]] = lambda graded: []
     notes: Callable[[Sequence[Graded]], list[str]] = lambda graded: []
     item_of: Callable[[Mapping[str, Any]], Item | None] = lambda columns: None
+    pass_channel: str | None = None
 
 
 def user_says(text: str) -> Prompt:

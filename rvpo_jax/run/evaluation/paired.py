@@ -20,7 +20,7 @@ from rvpo_jax.basics.intervals import CONFIDENCE, holm
 from rvpo_jax.basics.raised import excerpt
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
-from rvpo_jax.run.evaluation.table import new_table
+from rvpo_jax.run.evaluation.table import heading, new_table, say
 
 RESAMPLES = 10_000
 POWER = 0.8
@@ -201,29 +201,28 @@ def show_comparison(
       only: prompts that were paired, and those that were not.
       console: where to print.
     """
-    table = new_table(f"B - A on {only['paired']} prompts: A {names[0]}, B {names[1]}")
-    for name in ("quantity", "A", "B", "B - A", "p", "p, Holm", "resolves", "n"):
-        table.add_column(name, justify="left" if name == "quantity" else "right", no_wrap=True)
+    heading(f"B - A on {only['paired']} prompts: A {names[0]}, B {names[1]}", console)
+    table = new_table()
+    table.add_column("quantity", overflow="fold")
+    for name in ("A", "B", "B - A", "p", "resolves", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
     for one in found:
         change = f"{one.change:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
-        is_channel = one.name not in (WORST, ALL_MET)
         _row(
             table,
             *(one.name, f"{one.a:.3f}", f"{one.b:.3f}", change),
-            *(_p_text(one.p_value), _p_text(one.p_holm) if is_channel else ""),
-            *(_number(one.resolves), f"{one.count:,}"),
+            *(_p_text(one.p_holm), _number(one.resolves), f"{one.count:,}"),
         )
     console.print(table)
-    console.print(
-        f"Paired bootstrap over prompts, {RESAMPLES:,} resamples, 95 % intervals. 'resolves' is the "
-        f"smallest true difference that n prompts show in {POWER:.0%} of tests at 5 %.",
-        style="dim",
-        markup=False,
-        highlight=False,
+    say(
+        f"Paired bootstrap over prompts, {RESAMPLES:,} resamples, 95 % intervals; p of channels "
+        f"corrected for their number (Holm). 'resolves': the smallest true difference that n "
+        f"prompts show in {POWER:.0%} of tests at 5 %.",
+        console,
     )
     for name, count in only.items():
         if name != "paired" and count:
-            console.print(f"- {count} prompt(s) {name}: left out.", markup=False, highlight=False)
+            say(f"- {count} prompt(s) {name}: left out.", console)
 
 
 def comparison_json(

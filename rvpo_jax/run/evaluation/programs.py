@@ -1,7 +1,7 @@
 """What ``rvpo eval`` does with a task: stored answers, or those of a policy; two evaluations."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +9,25 @@ from rich.console import Console
 
 from rvpo_jax.basics.files import write_text
 from rvpo_jax.basics.refusals import Refusal
-from rvpo_jax.run.evaluation.grading import grade_all, report_of
+from rvpo_jax.run.evaluation.grading import Report, grade_all, report_of
 from rvpo_jax.run.evaluation.items import Item, Task
 from rvpo_jax.run.evaluation.paired import compare, comparison_json, show_comparison
 from rvpo_jax.run.evaluation.progress import progress
 from rvpo_jax.run.evaluation.responses import Answered, read_responses
 from rvpo_jax.run.evaluation.results import (
+    EVAL,
+    ROWS,
     check_same_task,
     fingerprint_of,
     make_folder,
     read_results,
     write_results,
 )
-from rvpo_jax.run.evaluation.table import show
+from rvpo_jax.run.evaluation.table import say, show, show_together
 
 DEFAULT_OUT = Path("runs/evals")
 COMPARISON = "comparison.json"
+Judged = Callable[[Answered, Path], Answered]
 
 
 def items_of_task(task: Task, path: Path | None) -> list[Item] | None:
@@ -49,6 +52,7 @@ def evaluate_responses(
     items: Sequence[Item] | None,
     out: Path | None,
     console: Console,
+    judged: Judged | None = None,
 ) -> None:
     """Grades stored answers; those of several models each by themselves.
 
@@ -59,13 +63,14 @@ def evaluate_responses(
       out: folder to write to; of several models, each has a folder in it. None: one below
         ``runs/evals``.
       console: where to print.
+      judged: adds a grader's verdicts to answers; None: they bring what grading needs.
 
     Raises:
       Refusal: on answers that cannot be used.
     """
     stem = responses.name.split(".")[0]
     folder = DEFAULT_OUT / task.name / stem if out is None else out
-    by_model = read_responses(responses, task, items)
+    by_model, reports = read_responses(responses, task, items), []
     for model, answered in by_model.items():
         inside = folder / as_folder(model) if len(by_model) > 1 else folder
         settings = {
@@ -73,7 +78,13 @@ def evaluate_responses(
             "model": model,
             "task_rows": fingerprint_of(answered.items),
         }
-        finish(task, answered, inside, console, answered_by=model or stem, settings=settings)
+        if judged is not None:
+            answered = judged(answered, inside)
+        reports += [
+            finish(task, answered, inside, console, answered_by=model or stem, settings=settings)
+        ]
+    if len(reports) > 1:
+        show_together(reports, console)
 
 
 def finish(
@@ -84,7 +95,7 @@ def finish(
     *,
     answered_by: str,
     settings: Mapping[str, Any],
-) -> None:
+) -> Report:
     """Grades answers, writes what was found and shows it.
 
     Args:
@@ -95,6 +106,9 @@ def finish(
       answered_by: what wrote the answers.
       settings: how they came about.
 
+    Returns:
+      What was found.
+
     Raises:
       Refusal: when an answer cannot be graded, or the folder has another evaluation.
     """
@@ -104,7 +118,8 @@ def finish(
     report = report_of(task, answered, graded, answered_by=answered_by, settings=settings)
     write_results(folder, report, graded)
     show(report, console)
-    console.print(f"wrote {folder}: eval.json, rows.jsonl", markup=False, highlight=False)
+    say(f"wrote {folder}: {EVAL}, {ROWS}", console)
+    return report
 
 
 def compare_folders(folders: Sequence[Path], out: Path | None, console: Console) -> None:
@@ -130,11 +145,7 @@ def compare_folders(folders: Sequence[Path], out: Path | None, console: Console)
     show_comparison(names, found, only, console)
     prints = [(report.get("settings") or {}).get("task_rows") for report in (first, second)]
     if prints[0] != prints[1]:
-        console.print(
-            "- The two have other rows of the task: prompts are paired by name alone.",
-            markup=False,
-            highlight=False,
-        )
+        say("- The two have other rows of the task: prompts are paired by name alone.", console)
     if out is not None:
         make_folder(out)
         write_text(out / COMPARISON, comparison_json(names, found, only) + "\n")

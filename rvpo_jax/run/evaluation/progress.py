@@ -1,12 +1,13 @@
 """How far an evaluation is: a bar on a terminal, a line now and then elsewhere."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-LINES = 10  # that are printed where there is no terminal
+EVERY_S = 10.0  # seconds between two lines where there is no terminal
 
 
 @contextlib.contextmanager
@@ -35,12 +36,13 @@ def progress(
             bar = bars.add_task(what, total=total, completed=done)
             yield lambda count: bars.advance(bar, count)
         return
-    reached = done
+    reached, said = done, time.monotonic()
 
     def line(count: int) -> None:
-        nonlocal reached
-        before, reached = reached, reached + count
-        if reached * LINES // total > before * LINES // total:
+        nonlocal reached, said
+        reached += count
+        if time.monotonic() - said >= EVERY_S:
+            said = time.monotonic()
             console.print(f"{what}: {reached} of {total}", markup=False, highlight=False)
 
     yield line

@@ -1,9 +1,9 @@
 """Stored answers: a file with one answer per row, matched with a task's items.
 
 Columns: the item's name (``key``, or the task's own, such as ``id`` or ``prompt_id``) or else its
-text (``prompt`` or ``question``); the answer (``response`` or ``completion``: a text); where an item
-has several answers, ``seed`` or ``sample``, a whole number; where a file has the answers of several
-models, ``model``. What a task's grading needs besides, such as ``permutation`` or ``verdicts``,
+text (``prompt`` or ``question``); the answer (``response`` or ``completion``: a text); where an
+item has several answers, ``seed`` or ``sample``, a whole number; where a file has the answers of
+several models, ``model``. What grading needs besides, such as ``permutation`` or ``verdicts``,
 stands in further columns.
 """
 

@@ -10,11 +10,11 @@ from rvpo_jax.run.evaluation.tasks.bfcl import BFCL_V3, BFCL_V3_TOOLRL
 from rvpo_jax.run.evaluation.tasks.gpqa import GPQA_DIAMOND
 from rvpo_jax.run.evaluation.tasks.gsm8k import GSM8K
 from rvpo_jax.run.evaluation.tasks.healthbench import HEALTHBENCH
+from rvpo_jax.run.evaluation.tasks.healthbench_grader import HEALTHBENCH_META
 from rvpo_jax.run.evaluation.tasks.ifeval import IFEVAL
 
-TASKS: Mapping[str, Task] = {
-    task.name: task for task in (IFEVAL, GSM8K, BFCL_V3, BFCL_V3_TOOLRL, GPQA_DIAMOND, HEALTHBENCH)
-}
+_ALL = (IFEVAL, GSM8K, BFCL_V3, BFCL_V3_TOOLRL, GPQA_DIAMOND, HEALTHBENCH, HEALTHBENCH_META)
+TASKS: Mapping[str, Task] = {task.name: task for task in _ALL}
 """Tasks by name."""
 
 
@@ -34,7 +34,7 @@ def find_task(name: str) -> Task:
     Traceback (most recent call last):
     ...
     rvpo_jax.basics.refusals.Refusal: --task must be one of ifeval, gsm8k, bfcl_v3, \
-bfcl_v3_toolrl, gpqa_diamond, healthbench, got 'gsm8'.
+bfcl_v3_toolrl, gpqa_diamond, healthbench, healthbench_meta, got 'gsm8'.
       Did you mean gsm8k?
     """
     if name in TASKS:

@@ -62,7 +62,8 @@ across user queries.
 ```plaintext
 <think> Your thoughts and reasoning </think>
 <tool_call>
-{{"name": "Tool name", "parameters": {{"Parameter name": "Parameter content", "... ...": "... ..."}}}}
+{{"name": "Tool name", "parameters": {{"Parameter name": "Parameter content", \
+"... ...": "... ..."}}}}
 {{"name": "... ...", "parameters": {{"... ...": "... ...", "... ...": "... ..."}}}}
 ...
 </tool_call>
@@ -131,8 +132,15 @@ def measures(graded: Sequence[Graded]) -> list[Measure]:
             trials = sum(len(prompts[c]) for c in used)
             count = average.num_answers
             rate = interval_of(average.value, variance, trials=trials, count=count)
-        found.append(Measure(name=name, rate=rate, note=average.note))
+        found.append(Measure(name=name, rate=rate, note=_short(average.note)))
     return found
+
+
+def _short(note: str) -> str:
+    """How an average is made, and what is out, in few words; ``notes`` says the rest."""
+    made, _, out = note.partition("; ")
+    without = [name for name in ("Java", "JavaScript", "multi-turn") if name in out]
+    return f"{made}; without {', '.join(without)}" if without else made
 
 
 def _variance(prompts: Sequence[Sequence[bool]]) -> float:
@@ -160,7 +168,9 @@ def sections(graded: Sequence[Graded]) -> list[Section]:
     rows: list[tuple[str | int, ...]] = []
     for category in CATEGORIES:
         found = [one.grade for one in graded if one.grade.details["category"] == category]
-        errors = Counter(grade.details["error"] for grade in found if not grade.all_met)
+        errors = Counter(
+            str(grade.details["error"]).rpartition(":")[2] for grade in found if not grade.all_met
+        )
         common = "".join(f"{name} ({count})" for name, count in errors.most_common(1))
         right = sum(bool(grade.all_met) for grade in found)
         rows.append((category, len(found), right, common))
@@ -259,6 +269,7 @@ BFCL_V3 = Task(
     channels=("valid",),
     grade=grade,
     measures=measures,
+    pass_channel="valid",
     sections=sections,
     notes=lambda graded: [OUT],
 )

@@ -43,7 +43,8 @@ def chosen_letter(text: str) -> tuple[str | None, str]:
 
     Returns:
       The letter after the first ``Answer:``, as in the original; where there is none, that of the
-      last ``\boxed{}``, in which RaR's models answer; else None. And ``answer``, ``boxed``, ``none``.
+      last ``\boxed{}``, in which RaR's models answer; else None. And ``answer``, ``boxed`` or
+      ``none``.
 
     Source:
       github.com/openai/simple-evals (MIT); boxed answers: arXiv:2507.17746.
@@ -148,4 +149,5 @@ GPQA_DIAMOND = Task(
     channels=("correct",),
     grade=grade,
     measures=measures,
+    pass_channel="correct",
 )

@@ -101,4 +101,5 @@ GSM8K = Task(
     channels=CHANNELS,
     grade=grade,
     measures=measures,
+    pass_channel="correctness",
 )

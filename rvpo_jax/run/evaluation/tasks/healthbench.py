@@ -6,7 +6,7 @@ per rubric item: true, false, or null where none could be had. An answer with a 
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from rvpo_jax.basics.raised import excerpt
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.run.evaluation.items import Answer, Grade, Graded, Item, Measure, Prompt, Task
 from rvpo_jax.run.evaluation.records import read_records
+from rvpo_jax.run.evaluation.tasks.healthbench_grader import NOT_RUN
 from rvpo_jax.run.evaluation.tasks.rows import OPTION, items_of
 
 AXES = tuple(
@@ -30,7 +31,6 @@ AXES = tuple(
     )
 )
 RESAMPLES = 1000
-_NO_VERDICTS = "no verdicts: the answers are not graded"
 
 
 def score_of(rubrics: Sequence[Mapping[str, Any]], verdicts: Sequence[bool]) -> float | None:
@@ -161,24 +161,27 @@ def measures(graded: Sequence[Graded]) -> list[Measure]:
       Clipped means over rows; a row with several answers counts with their mean.
     """
 
-    def mean(name: str, value: Callable[[Grade], float | None], note: str) -> Measure:
-        rows: dict[str, list[float]] = {}
-        for one in graded:
-            found = value(one.grade)
-            if found is not None:
-                rows.setdefault(one.item.key, []).append(found)
-        scores = [float(np.mean(found)) for found in rows.values()]
-        said = [f"bootstrap error {bootstrap_error(scores):.4f}" if scores else _NO_VERDICTS, note]
-        if scores and np.mean(scores) < 0:
-            said.append(f"{np.mean(scores):.3f} before clipping")
-        return Measure(name=name, rate=clipped_mean(scores), note="; ".join(filter(None, said)))
-
     tags = Counter(tag for one in graded for tag in one.grade.details["tags"])
     names = [tag for tag in sorted(tags) if tag.startswith(("axis:", "theme:"))]
     return [
-        mean("score", lambda grade: grade.values["score"], "clipped to 0 .. 1, as all below"),
-        *(mean(tag, lambda grade, tag=tag: grade.details["tags"].get(tag), "") for tag in names),
+        _mean("score", [(one, one.grade.values["score"]) for one in graded]),
+        *(
+            _mean(tag, [(one, one.grade.details["tags"].get(tag)) for one in graded])
+            for tag in names
+        ),
     ]
+
+
+def _mean(name: str, values: Sequence[tuple[Graded, float | None]]) -> Measure:
+    rows: dict[str, list[float]] = {}
+    for one, value in values:
+        if value is not None:
+            rows.setdefault(one.item.key, []).append(value)
+    scores = [float(np.mean(found)) for found in rows.values()]
+    note = f"clipped to 0 .. 1; bootstrap error {bootstrap_error(scores):.4f}" if scores else ""
+    if scores and np.mean(scores) < 0:
+        note += f"; {np.mean(scores):.3f} before clipping"
+    return Measure(name=name, rate=clipped_mean(scores), note=note or "no verdicts")
 
 
 def notes(graded: Sequence[Graded]) -> list[str]:
@@ -191,11 +194,11 @@ def notes(graded: Sequence[Graded]) -> list[str]:
       Sentences.
     """
     unscored = sum(one.grade.values["score"] is None for one in graded)
-    found = ["Agreement of the grader with the original one (gpt-4.1) is not run."]
+    found = [NOT_RUN]
     if unscored:
         found.append(
             f"{unscored} of {len(graded)} answers lack a verdict and are not scored: give a column "
-            "verdicts, one per rubric item."
+            "verdicts, one per rubric item, or name a grader with --grader."
         )
     return found
 

@@ -169,13 +169,13 @@ def sections(graded: Sequence[Graded]) -> list[Section]:
     if not counts:
         return []
     columns = ("ours", "original", "disagreeing", "counted")
-    rows = [(kind, *(counts[kind][name] for name in columns)) for kind in sorted(counts)]
-    total = [sum(count[name] for count in counts.values()) for name in columns]
+    counts["all kinds"] = sum(counts.values(), Counter())
+    kinds = [*sorted(set(counts) - {"all kinds"}), "all kinds"]
     return [
         Section(
-            title="Verdicts, strict and loose: ours count where the original is deterministic",
-            header=("kind of instruction", "ours", "original's", "disagreeing", "ours count"),
-            rows=[*rows, ("all kinds", *total)],
+            title="Verdicts, strict and loose; ours count where the original is deterministic",
+            header=("kind of instruction", "ours", "frozen", "disagreeing", "ours counted"),
+            rows=[(kind, *(counts[kind][name] for name in columns)) for kind in kinds],
         )
     ]
 
@@ -202,7 +202,8 @@ def notes(graded: Sequence[Graded]) -> list[str]:
     if unscored:
         reasons = "; ".join(filter(None, map(why_not_scored, sorted(without))))
         found.append(
-            f"{unscored} of {len(graded)} answers are not scored at the level of prompts: {reasons}."
+            f"{unscored} of {len(graded)} answers are not scored at the level of prompts: "
+            f"{reasons}."
         )
     own = sum(one.grade.details["own_instructions"] for one in graded)
     if own:
@@ -238,6 +239,7 @@ IFEVAL = Task(
     channels=READINGS,
     grade=grade,
     measures=measures,
+    pass_channel="strict",
     sections=sections,
     notes=notes,
     item_of=_item_of,
