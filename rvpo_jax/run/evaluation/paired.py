@@ -24,7 +24,7 @@ from rvpo_jax.run.evaluation.table import heading, new_table, say
 
 RESAMPLES = 10_000
 POWER = 0.8
-ALL_MET, WORST = "all channels met", "worst channel"
+ALL_MET, WORST = "all met", "worst channel"
 _CHUNK = 500  # resamples at a time: their counts are [_CHUNK, N]
 
 
@@ -33,7 +33,7 @@ class Difference:
     """B against A in one quantity.
 
     Attributes:
-      name: channel, ``worst channel`` or ``all channels met``.
+      name: channel, ``worst channel`` or ``all met``.
       a: value of A.
       b: value of B.
       change: b - a.

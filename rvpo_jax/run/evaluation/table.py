@@ -50,9 +50,9 @@ def show_together(reports: Sequence[Report], console: Console) -> None:
     table.add_column("answers of", overflow="fold")
     names = [measure.name for measure in reports[0].measures][:SHOWN_TOGETHER]
     for name in names:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(name.replace("_", " "), justify="right")
     for report in reports:
-        values = {measure.name: _value_text(measure) for measure in report.measures}
+        values = {measure.name: percent(measure.rate.rate, digits=1) for measure in report.measures}
         cells = [values.get(name, "") for name in names]
         table.add_row(Text(printable(report.answered_by, keep="")), *cells)
     console.print(table)
@@ -91,7 +91,7 @@ def _section(section: Section) -> Table:
     table = new_table()
     for number, name in enumerate(section.header):
         is_count = any(isinstance(row[number], int) for row in section.rows)
-        table.add_column(name, justify="right" if is_count else "left", overflow="fold")
+        table.add_column(name, justify="right" if is_count else "left", no_wrap=number == 0)
     for row in section.rows:
         table.add_row(*(f"{c:,}" if isinstance(c, int) else Text(printable(c)) for c in row))
     return table

@@ -174,7 +174,7 @@ def sections(graded: Sequence[Graded]) -> list[Section]:
     return [
         Section(
             title="Verdicts, strict and loose; ours count where the original is deterministic",
-            header=("kind of instruction", "ours", "frozen", "disagreeing", "ours counted"),
+            header=("kind of instruction", "ours", "frozen", "disagreeing", "used"),
             rows=[(kind, *(counts[kind][name] for name in columns)) for kind in kinds],
         )
     ]
