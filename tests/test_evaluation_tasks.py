@@ -1,4 +1,4 @@
-"""The tasks of an evaluation: grading against the originals' verdicts, by hand, and by relations."""
+"""The tasks of an evaluation: grading against the originals, by hand, and by relations."""
 
 import gzip
 import itertools

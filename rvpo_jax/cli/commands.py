@@ -52,7 +52,7 @@ class Eval:
     """Address of an OpenAI-compatible endpoint that answers, with --task, such as
     http://localhost:8000/v1; the key is read from OPENAI_API_KEY. Needs rvpo-jax[judge]."""
     endpoint_model: str | None = None
-    """What the endpoint calls the model; None: the only one that it lists."""
+    """What the endpoint calls the model; needed with --endpoint."""
     responses: Path | None = None
     """File of stored answers, with --task: JSON lines, Parquet or CSV with key (or the task's own
     name for it, or prompt), response, and seed where a prompt has several answers."""
@@ -65,7 +65,7 @@ class Eval:
     grader: str | None = None
     """Endpoint of the model that grades the answers to healthbench, one question per criterion."""
     grader_model: str | None = None
-    """What that endpoint calls it; None: the only one that it lists."""
+    """What that endpoint calls it; needed with --grader."""
     out: Path | None = None
     """Folder for eval.json and rows.jsonl; None: in the run's folder, or below runs/evals. One that
     holds a part of the same evaluation is gone on with."""

@@ -172,7 +172,17 @@ def _grader(command: Eval, task: Any, console: Any) -> Any:
         )
     from rvpo_jax.run.evaluation.generation import grader_at
 
-    return grader_at(command.grader, command.grader_model, command.concurrency, console)
+    model = _model_name(command.grader_model, "--grader")
+    return grader_at(command.grader, model, command.concurrency, console)
+
+
+def _model_name(name: str | None, option: str) -> str:
+    if not name:
+        raise Refusal(
+            f"{option} needs {option}-model, the name of the model at that address.",
+            "Give it as the endpoint calls it.",
+        )
+    return name
 
 
 def _evaluate_writer(command: Eval, task: Any, items: Any, console: Any) -> None:
@@ -191,9 +201,8 @@ def _evaluate_writer(command: Eval, task: Any, items: Any, console: Any) -> None
     if command.model_path is not None:
         generation.evaluate_model(wanted, command.model_path.expanduser(), console)
     elif command.endpoint is not None:
-        generation.evaluate_endpoint(
-            wanted, command.endpoint, command.endpoint_model, command.concurrency, console
-        )
+        model = _model_name(command.endpoint_model, "--endpoint")
+        generation.evaluate_endpoint(wanted, command.endpoint, model, command.concurrency, console)
     elif command.workdir is not None:
         from rvpo_jax.run.stored import stored_config
 

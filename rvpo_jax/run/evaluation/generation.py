@@ -46,12 +46,12 @@ class Wanted:
     judged: Judged | None = None
 
 
-def grader_at(address: str, model: str | None, concurrency: int, console: Console) -> Judged:
+def grader_at(address: str, model: str, concurrency: int, console: Console) -> Judged:
     """A grader behind an OpenAI-compatible endpoint.
 
     Args:
       address: of the endpoint.
-      model: as the endpoint calls it; None: the only one that it lists.
+      model: as the endpoint calls it.
       concurrency: questions at the same time.
       console: where to show progress.
 
@@ -60,22 +60,14 @@ def grader_at(address: str, model: str | None, concurrency: int, console: Consol
 
     Raises:
       Refusal: when the address is none.
-      Failure: when the endpoint cannot be used.
     """
-    from rvpo_jax.run.evaluation.endpoint_writer import Endpoint, check_address, only_model, write
+    from rvpo_jax.run.evaluation.endpoint_writer import endpoint_of, write
     from rvpo_jax.run.evaluation.verdicts import with_verdicts
 
-    check_address(address)
-    endpoint = Endpoint(
-        address=address,
-        model=only_model(address) if model is None else model,
-        temperature=GRADER_TEMPERATURE,
-        max_tokens=GRADER_TOKENS,
-        concurrency=concurrency,
-    )
-    settings = {"grader": endpoint.model, "grader_at": address}
+    grader = endpoint_of("--grader", address, model, GRADER_TEMPERATURE, GRADER_TOKENS, concurrency)
+    settings = {"grader": model, "grader_at": address}
     return lambda answered, folder: with_verdicts(
-        answered, lambda left: write(endpoint, left), folder, settings, console
+        answered, lambda left: write(grader, left), folder, settings, console
     )
 
 
@@ -146,14 +138,14 @@ def evaluate_model(wanted: Wanted, path: Path, console: Console) -> None:
 
 
 def evaluate_endpoint(
-    wanted: Wanted, address: str, model: str | None, concurrency: int, console: Console
+    wanted: Wanted, address: str, model: str, concurrency: int, console: Console
 ) -> None:
     """Has a model behind an OpenAI-compatible endpoint answer a task.
 
     Args:
       wanted: what is to be answered.
       address: of the endpoint.
-      model: as the endpoint calls it; None: the only one that it lists.
+      model: as the endpoint calls it.
       concurrency: questions at the same time.
       console: where to print.
 
@@ -161,22 +153,16 @@ def evaluate_endpoint(
       Refusal: when the address is none, or the folder of the evaluation has another one.
       Failure: when the endpoint cannot be used.
     """
-    from rvpo_jax.run.evaluation.endpoint_writer import Endpoint, check_address, only_model, write
+    from rvpo_jax.run.evaluation.endpoint_writer import endpoint_of, write
 
-    check_address(address)
-    endpoint = Endpoint(
-        address=address,
-        model=only_model(address) if model is None else model,
-        temperature=wanted.temperature or 0.0,
-        max_tokens=wanted.max_tokens or DEFAULT_MAX_TOKENS,
-        concurrency=concurrency,
-    )
+    temperature, max_tokens = wanted.temperature or 0.0, wanted.max_tokens or DEFAULT_MAX_TOKENS
+    endpoint = endpoint_of("--endpoint", address, model, temperature, max_tokens, concurrency)
     _answer(
         wanted,
         lambda questions: lambda left: write(endpoint, left),
-        folder=DEFAULT_OUT / wanted.task.name / as_folder(endpoint.model),
-        answered_by=f"{endpoint.model} at {address}",
-        settings={"temperature": endpoint.temperature, "max_tokens": endpoint.max_tokens},
+        folder=DEFAULT_OUT / wanted.task.name / as_folder(model),
+        answered_by=f"{model} at {address}",
+        settings={"temperature": temperature, "max_tokens": max_tokens},
         console=console,
     )
 
