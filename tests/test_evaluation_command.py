@@ -118,6 +118,26 @@ def test_several_seeds_have_a_spread_and_pass_at_k(capsys, tmp_path, task):
     assert (found["pass@1"], found["pass@2"]) == (0.625, 1)
 
 
+def test_the_rows_of_an_evaluation_are_stored_answers_again(capsys, tmp_path, task):
+    path = write_lines(tmp_path / "answers.jsonl", stored(RIGHT[:2], note="mine"))
+    assert run(capsys, *task, "--responses", path, "--out", tmp_path / "out")[0] == 0
+    rows = tmp_path / "out" / "rows.jsonl"
+    assert run(capsys, *task, "--responses", rows, "--out", tmp_path / "again")[0] == 0
+    assert read_lines(tmp_path / "again" / "rows.jsonl") == read_lines(rows)
+    assert measures(tmp_path / "again") == measures(tmp_path / "out")
+
+
+def test_a_text_that_two_prompts_share_names_neither(capsys, tmp_path):
+    questions = [*QUESTIONS, QUESTIONS[0] | {"answer": "#### 99"}]
+    task = ["--task", "gsm8k", "--task-path", write_lines(tmp_path / "task.jsonl", questions)]
+    rows = [{"prompt": q["question"], "response": r} for q, r in zip(QUESTIONS, RIGHT, strict=True)]
+    path = write_lines(tmp_path / "answers.jsonl", rows)
+    code, text = run(capsys, *task, "--responses", path, "--out", tmp_path / "out")
+    assert code == 0
+    assert "2 of 5 answers are missing" in text
+    assert "1 answer(s) to prompts outside the task" in text
+
+
 def test_several_models_in_one_file_are_evaluated_one_by_one(capsys, tmp_path, task):
     rows = stored(RIGHT, model="a/good") + stored([""] * 4, model="../bad")
     path = write_lines(tmp_path / "answers.jsonl", rows)
@@ -181,6 +201,12 @@ def test_damaged_files_are_one_message(capsys, tmp_path, task, name, content, ex
         ),
         pytest.param([], "rvpo eval needs --workdir", id="nothing"),
         pytest.param(["--task", "gsm8k", "--endpoint", "x"], "needs --task-path", id="no rows"),
+        pytest.param(
+            ["--task", "gsm8k", "--responses", "x", "--rewards", "format"],
+            "a task has its own grading",
+            id="rewards",
+        ),
+        pytest.param(["--workdir", "x", "--task-path", "y"], "or --task", id="rows of no task"),
         pytest.param(["--compare", "x", "y"], "folders of finished evaluations", id="compare"),
         pytest.param(
             ["--task", "gsm8k", "--responses", "x", "--num-prompts", "0"], "must be >= 1", id="0"
@@ -303,6 +329,25 @@ def test_each_seed_is_an_answer_of_its_own(capsys, tmp_path, task, no_key):
         code, text = run(capsys, *asking(server, task, tmp_path / "new", "--seeds", "3", "5"))
     assert code == 2
     assert "--seeds 3 5 with temperature 0 would give the same answer" in text
+
+
+def test_greedy_answers_to_permuted_options_are_several(capsys, tmp_path, no_key, shared_data):
+    path = shared_data / "schema_fixtures" / "gpqa_diamond_like.csv"
+    if not path.is_file():
+        pytest.skip("needs schema_fixtures in the folder that RVPO_TEST_DATA names")
+    task = ["--task", "gpqa_diamond", "--task-path", path]
+
+    def knows(body):
+        """The letter of the option that is right: 56, C or 3."""
+        lines = body["messages"][0]["content"].splitlines()
+        options = [line for line in lines if line[1:3] == ") "]
+        return f"Answer: {next(line[0] for line in options if line[3:] in ('56', 'C', '3'))}"
+
+    with judging(answer=knows) as server:
+        code, text = run(capsys, *asking(server, task, tmp_path / "out", "--seeds", "0", "1"))
+    assert (code, len(server.bodies)) == (0, 6)
+    assert "accuracy 100.0%" in text
+    assert {row["permutation"][0] for row in read_lines(tmp_path / "out" / "rows.jsonl")} > {0}
 
 
 def test_a_busy_endpoint_is_asked_again(capsys, tmp_path, task, no_key):

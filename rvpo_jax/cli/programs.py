@@ -109,7 +109,7 @@ def _evaluate_held_out(command: Eval, console: Any) -> None:
     from rvpo_jax.run.restore import restore_run
     from rvpo_jax.run.stored import stored_config, with_rewards
 
-    if command.workdir is None:
+    if command.workdir is None or command.responses or command.task_path:
         raise Refusal(
             "rvpo eval needs --workdir, a run whose held-out prompts are answered, or --task.",
             "Give one of them; rvpo eval --help names the tasks.",
@@ -128,6 +128,12 @@ def _evaluate_task(command: Eval, console: Any) -> None:
     from rvpo_jax.run.evaluation.tasks import find_task
 
     task = find_task(str(command.task))
+    if command.rewards:
+        raise Refusal(
+            f"--rewards {' '.join(command.rewards)} is of a run's held-out prompts, got --task "
+            f"{task.name}.",
+            "Leave one of them out: a task has its own grading.",
+        )
     _check_positive("--max-tokens", command.max_tokens)
     _check_positive("--concurrency", command.concurrency)
     sources = {

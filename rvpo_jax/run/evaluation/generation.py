@@ -8,12 +8,14 @@ from typing import Any
 
 from rich.console import Console
 
+from rvpo_jax.basics.files import to_json
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Config, ModelConfig
 from rvpo_jax.run.bucket import in_bucket
 from rvpo_jax.run.evaluation.items import Item, Task
 from rvpo_jax.run.evaluation.programs import DEFAULT_OUT, Judged, as_folder, finish
 from rvpo_jax.run.evaluation.results import fingerprint_of
+from rvpo_jax.run.evaluation.table import say
 from rvpo_jax.run.evaluation.writing import Question, Writer, questions_of, written_answers
 
 DEFAULT_MAX_TOKENS = 1024
@@ -176,7 +178,9 @@ def _answer(
     settings: dict[str, Any],
     console: Console,
 ) -> None:
-    if len(set(wanted.seeds)) > 1 and not settings["temperature"]:
+    questions = questions_of(wanted.task, wanted.items[: wanted.num_prompts], wanted.seeds)
+    prompts = {(question.item.key, to_json(question.prompt)) for question in questions}
+    if len(prompts) < len(questions) and not settings["temperature"]:
         raise Refusal(
             f"--seeds {' '.join(map(str, wanted.seeds))} with temperature 0 would give the same "
             "answer several times.",
@@ -185,8 +189,7 @@ def _answer(
     out = folder if wanted.out is None else wanted.out
     told = {"task": wanted.task.name, "answered_by": answered_by, **settings}
     told["task_rows"] = fingerprint_of(wanted.items)
-    questions = questions_of(wanted.task, wanted.items[: wanted.num_prompts], wanted.seeds)
-    console.print(f"{answered_by} answers {len(questions)} prompts of {wanted.task.name}: {out}")
+    say(f"{answered_by} answers {len(questions)} prompts of {wanted.task.name}: {out}", console)
     answered = written_answers(questions, make_writer, out, told, console)
     if wanted.judged is not None:
         answered = wanted.judged(answered, out)

@@ -21,6 +21,7 @@ class Report:
       answered_by: what wrote the answers, for a reader.
       num_items: prompts of the task.
       num_answers: that were graded.
+      num_missing: answers that there should be, for every prompt one per seed.
       seeds: of the answers.
       measures: the table.
       by_seed: by measure, its value for each seed alone; empty for one seed.
@@ -33,6 +34,7 @@ class Report:
     answered_by: str
     num_items: int
     num_answers: int
+    num_missing: int
     seeds: Sequence[int]
     measures: Sequence[Measure]
     by_seed: Mapping[str, Sequence[float]]
@@ -95,6 +97,7 @@ def report_of(
         answered_by=answered_by,
         num_items=len(answered.items),
         num_answers=len(graded),
+        num_missing=answered.num_missing,
         seeds=seeds,
         measures=[*task.measures(graded), *_passes(task, graded)],
         by_seed=by_seed,

@@ -8,6 +8,7 @@ stands in further columns.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ def _match(
     if items is None:
         items = _described(rows, task)
     by_key = {item.key: item for item in items}
-    by_text = {task.text_of(item): item for item in items}
+    by_text = _by_text(task, items)
     answers: dict[tuple[str, int], Answer] = {}
     unknown: list[str] = []
     for where, row in rows:
@@ -140,6 +141,12 @@ def _match(
             f"Name the prompt in a column {' or '.join(task.keys)}, as {task.name} names it.",
         )
     return collect(items, list(answers.values()), num_unknown=len(unknown), is_whole=is_whole)
+
+
+def _by_text(task: Task, items: Sequence[Item]) -> dict[str, Item]:
+    """Items by their text, without those that share one: which is meant would be a guess."""
+    times = Counter(map(task.text_of, items))
+    return {text: item for item in items if times[text := task.text_of(item)] == 1}
 
 
 def _described(rows: Sequence[tuple[str, Record]], task: Task) -> list[Item]:

@@ -161,7 +161,9 @@ def _plain(report: Report) -> dict[str, Any]:
 
 
 def _row(one: Graded) -> dict[str, Any]:
+    """A row that ``--responses`` takes: with all that its grading needs."""
     return {
+        **one.answer.columns,
         "key": one.answer.key,
         "seed": one.answer.seed,
         "values": one.grade.values,

@@ -48,7 +48,9 @@ def questions_of(task: Task, items: Sequence[Item], seeds: Sequence[int]) -> lis
     Returns:
       The questions, seed by seed.
     """
-    asked = [(place, item, seed) for seed in seeds for place, item in enumerate(items)]
+    asked = [
+        (place, item, seed) for seed in dict.fromkeys(seeds) for place, item in enumerate(items)
+    ]
     return [Question(item, place, seed, *task.ask(item, seed)) for place, item, seed in asked]
 
 
