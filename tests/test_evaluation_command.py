@@ -488,6 +488,14 @@ def test_an_answer_depends_on_its_prompt_and_seed_not_on_what_was_answered_befor
     assert rows[0] == rows[1]
 
 
+def test_a_prompt_that_is_there_twice_has_two_answers(capsys, tmp_path, trained):
+    path = write_lines(tmp_path / "task.jsonl", QUESTIONS[:1] * 2)
+    task = ["--task", "gsm8k", "--task-path", path, "--temperature", "1"]
+    assert run(capsys, *task, "--workdir", trained, "--out", tmp_path / "out")[0] == 0
+    first, second = read_lines(tmp_path / "out" / "rows.jsonl")
+    assert first["response"] != second["response"]
+
+
 def test_a_hugging_face_folder_answers(capsys, tmp_path, task):
     (tmp_path / "model").mkdir()
     folder = make_folder(tmp_path / "model")

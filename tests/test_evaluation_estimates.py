@@ -29,6 +29,7 @@ def test_answers_that_are_independent_of_their_prompt_count_one_by_one():
 
 def test_prompts_without_an_answer_are_left_out():
     assert clustered([1, 0, 0], [1, 1, 0]) == clustered([1, 0], [1, 1])
+    assert clustered([1, 1, 0], [1, 1, 0]) == clustered([1, 1], [1, 1]), "all right: n counts"
     assert clustered([], []).count == 0
 
 
