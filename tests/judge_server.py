@@ -24,9 +24,10 @@ class Judging(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, script=(), latency_s=0.0, always=None):
+    def __init__(self, script=(), latency_s=0.0, always=None, answer=None):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script, self.latency_s, self.always = list(script), latency_s, always
+        self.answer = answer or verdicts_on  # what it says to a body: verdicts, or a text
         self.turn = threading.Lock()
         self.bodies, self.headers, self.times = [], [], []
         self.under_way = self.most_under_way = 0
@@ -68,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
             act = server.script.pop(0) if server.script else server.always
         try:
             time.sleep(server.latency_s)
-            self.act(act, verdicts_on(body))
+            self.act(act, server.answer(body))
         finally:
             with server.turn:
                 server.under_way -= 1

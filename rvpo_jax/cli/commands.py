@@ -42,18 +42,49 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Eval:
-    """Pass rates of a run's newest checkpoint on held-out prompts."""
+    """Pass rates of a run's newest checkpoint on held-out prompts; with --task, on a benchmark."""
 
-    workdir: Path
-    """Folder of the run; also gs://BUCKET/FOLDER."""
+    workdir: Path | None = None
+    """Folder of a run, whose newest checkpoint answers; also gs://BUCKET/FOLDER."""
+    model_path: Annotated[Path | None, tyro.conf.arg(name="model.path")] = None
+    """Hugging Face folder of a model that answers, with --task."""
+    endpoint: str | None = None
+    """Address of an OpenAI-compatible endpoint that answers, with --task, such as
+    http://localhost:8000/v1; the key is read from OPENAI_API_KEY. Needs rvpo-jax[judge]."""
+    endpoint_model: str | None = None
+    """What the endpoint calls the model; needed with --endpoint."""
+    responses: Path | None = None
+    """File of stored answers, with --task: JSON lines, Parquet or CSV with key (or the task's own
+    name for it, or prompt), response, and seed where a prompt has several answers."""
+    task: str | None = None
+    """ifeval, gsm8k, bfcl_v3 (calls in Python's syntax), bfcl_v3_toolrl (the prompts of RLLA),
+    gpqa_diamond, healthbench, or healthbench_meta (a grader against the labels of physicians);
+    None: the run's own held-out prompts and rewards."""
+    task_path: Path | None = None
+    """File of the task's rows, as its authors publish it; of BFCL v3 the folder."""
+    grader: str | None = None
+    """Endpoint of the model that grades the answers to healthbench, one question per criterion."""
+    grader_model: str | None = None
+    """What that endpoint calls it; needed with --grader."""
+    out: Path | None = None
+    """Folder for eval.json and rows.jsonl; None: in the run's folder, or below runs/evals. One that
+    holds a part of the same evaluation is gone on with."""
+    compare: tuple[Path, Path] | None = None
+    """Folders A and B of two evaluations of one task: paired differences B - A."""
+    seeds: tuple[int, ...] = (0,)
+    """With --task: one answer to every prompt for each seed."""
+    max_tokens: int | None = None
+    """With --task: longest answer, tokens; None: that of the run, else 1024."""
+    concurrency: int = 8
+    """Questions to the endpoint at the same time."""
     rewards: tuple[str, ...] = ()
     """Reward functions to score with, by name or FILE.py:FUNCTION; empty: those of the run."""
     trust: bool = False
     """Execute the reward files that the run's config names."""
-    num_prompts: int = 1024
-    """Held-out prompts, one completion each."""
+    num_prompts: int | None = None
+    """The first ones only, one completion each; None: 1024 held-out prompts, or all of a task."""
     temperature: float | None = None
-    """Sampling temperature; 0: the most likely token; None: that of the run."""
+    """Sampling temperature; 0: the most likely token; None: that of the run, else 0."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,8 @@ from rvpo_jax.cli.commands import (
 )
 from rvpo_jax.run.bucket import run_folder
 
+HELD_OUT = 1024  # prompts of rvpo eval without --task and --num-prompts
+
 
 def run_train(command: Train) -> int:
     """Trains, or resumes; several processes are started, each with this command, and watched."""
@@ -86,24 +88,132 @@ def _fits(found: Mapping[str, list[dict[str, Any]]]) -> bool:
 
 
 def run_eval(command: Eval) -> int:
-    """Prints the pass rates of a run."""
+    """Prints the pass rates of a run, or evaluates on a task, or compares two evaluations."""
     from rich.console import Console
 
+    _check_positive("--num-prompts", command.num_prompts)
+    _check_temperature(command.temperature)
+    if command.compare is not None:
+        from rvpo_jax.run.evaluation.programs import compare_folders
+
+        compare_folders(command.compare, command.out, Console())
+    elif command.task is not None:
+        _evaluate_task(command, Console())
+    else:
+        _evaluate_held_out(command, Console())
+    return 0
+
+
+def _evaluate_held_out(command: Eval, console: Any) -> None:
     from rvpo_jax.run.evaluate import evaluate_held_out, evaluation_table
     from rvpo_jax.run.restore import restore_run
     from rvpo_jax.run.stored import stored_config, with_rewards
 
-    _check_positive("--num-prompts", command.num_prompts)
-    _check_temperature(command.temperature)
+    if command.workdir is None or command.responses or command.task_path:
+        raise Refusal(
+            "rvpo eval needs --workdir, a run whose held-out prompts are answered, or --task.",
+            "Give one of them; rvpo eval --help names the tasks.",
+        )
     workdir = run_folder(command.workdir)
     config = stored_config(workdir)
     config = with_rewards(config, workdir, command.rewards, command.trust)
     run, params, step = restore_run(config, workdir)
-    evaluation = evaluate_held_out(
-        run, params, command.num_prompts, temperature=command.temperature
+    num_prompts = HELD_OUT if command.num_prompts is None else command.num_prompts
+    evaluation = evaluate_held_out(run, params, num_prompts, temperature=command.temperature)
+    console.print(evaluation_table(run.task, evaluation, step))
+
+
+def _evaluate_task(command: Eval, console: Any) -> None:
+    from rvpo_jax.run.evaluation.programs import evaluate_responses, items_of_task
+    from rvpo_jax.run.evaluation.tasks import find_task
+
+    task = find_task(str(command.task))
+    if command.rewards:
+        raise Refusal(
+            f"--rewards {' '.join(command.rewards)} is of a run's held-out prompts, got --task "
+            f"{task.name}.",
+            "Leave one of them out: a task has its own grading.",
+        )
+    _check_positive("--max-tokens", command.max_tokens)
+    _check_positive("--concurrency", command.concurrency)
+    sources = {
+        "--workdir": command.workdir,
+        "--model.path": command.model_path,
+        "--endpoint": command.endpoint,
+        "--responses": command.responses,
+    }
+    given = [name for name, value in sources.items() if value is not None]
+    if len(given) != 1:
+        raise Refusal(
+            f"--task {task.name} needs one of {', '.join(sources)}, got "
+            f"{' and '.join(given) or 'none'}.",
+            "Say what answers the task.",
+        )
+    items = items_of_task(task, command.task_path)
+    if command.responses is not None:
+        if command.num_prompts is not None:
+            raise Refusal(
+                f"--num-prompts {command.num_prompts} is of prompts that are answered now, got "
+                "--responses.",
+                "Leave it out: all stored answers are graded.",
+            )
+        judged = _grader(command, task, console)
+        evaluate_responses(task, command.responses, items, command.out, console, judged)
+        return
+    if items is None:
+        raise Refusal(
+            f"--task {task.name} needs --task-path, its rows as its authors publish them.",
+            "Fetch them, and name the file or folder; nothing is downloaded.",
+        )
+    _evaluate_writer(command, task, items, console)
+
+
+def _grader(command: Eval, task: Any, console: Any) -> Any:
+    if command.grader is None:
+        return None
+    if task.name != "healthbench":
+        raise Refusal(
+            f"--grader is of --task healthbench, got --task {task.name}.",
+            "Leave it out: this task is graded by rules.",
+        )
+    from rvpo_jax.run.evaluation.generation import grader_at
+
+    model = _model_name(command.grader_model, "--grader")
+    return grader_at(command.grader, model, command.concurrency, console)
+
+
+def _model_name(name: str | None, option: str) -> str:
+    if not name:
+        raise Refusal(
+            f"{option} needs {option}-model, the name of the model at that address.",
+            "Give it as the endpoint calls it.",
+        )
+    return name
+
+
+def _evaluate_writer(command: Eval, task: Any, items: Any, console: Any) -> None:
+    from rvpo_jax.run.evaluation import generation
+
+    wanted = generation.Wanted(
+        task=task,
+        items=items,
+        num_prompts=command.num_prompts,
+        seeds=command.seeds,
+        temperature=command.temperature,
+        max_tokens=command.max_tokens,
+        out=command.out,
+        judged=_grader(command, task, console),
     )
-    Console().print(evaluation_table(run.task, evaluation, step))
-    return 0
+    if command.model_path is not None:
+        generation.evaluate_model(wanted, command.model_path.expanduser(), console)
+    elif command.endpoint is not None:
+        model = _model_name(command.endpoint_model, "--endpoint")
+        generation.evaluate_endpoint(wanted, command.endpoint, model, command.concurrency, console)
+    elif command.workdir is not None:
+        from rvpo_jax.run.stored import stored_config
+
+        workdir = run_folder(command.workdir)
+        generation.evaluate_run(wanted, stored_config(workdir), workdir, console)
 
 
 def run_sample(command: Sample) -> int:
@@ -131,8 +241,8 @@ def run_sample(command: Sample) -> int:
     return 0
 
 
-def _check_positive(name: str, value: int) -> None:
-    if value < 1:
+def _check_positive(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
         raise Refusal(f"{name} must be >= 1, got {value}.", "Give a positive number.")
 
 

@@ -17,6 +17,7 @@ from rvpo_jax.rewards.judge.cache import Reply
 from rvpo_jax.rewards.judge.settings import Judge
 
 MAX_BYTES = 4_000_000  # of a response, reasoning included
+CUT = "cut at its token limit"  # a problem of a reply
 _BUSY = (408, 409, 425, 429)
 _WRONG_SETTING = {
     401: "the key is not accepted",
@@ -36,6 +37,7 @@ class CallFailed(Exception):
       fatal: no call can be served until a setting is changed.
       billed: the endpoint may have done the work all the same.
       wait_s: seconds that the endpoint asked to wait.
+      status: of its answer; None: it did not answer, or with something else.
     """
 
     def __init__(
@@ -46,9 +48,11 @@ class CallFailed(Exception):
         fatal: bool = False,
         billed: bool = False,
         wait_s: float = 0.0,
+        status: int | None = None,
     ) -> None:
         super().__init__(reason)
         self.again, self.fatal, self.billed, self.wait_s = again, fatal, billed, wait_s
+        self.status = status
 
 
 class Endpoint:
@@ -67,7 +71,8 @@ class Endpoint:
             import httpx2
         except ModuleNotFoundError:
             raise ModuleNotFoundError(
-                "the reward rubric needs httpx2.\n  Install it: pip install 'rvpo-jax[judge]'"
+                "an OpenAI-compatible endpoint needs httpx2.\n"
+                "  Install it: pip install 'rvpo-jax[judge]'"
             ) from None
         self._httpx, self._judge = httpx2, judge
         self._key = _key(judge)
@@ -133,7 +138,8 @@ class Endpoint:
         if 300 <= status < 400:
             return CallFailed(f"it sends calls elsewhere ({said})", again=False, fatal=True)
         again = status in _BUSY or status >= 500
-        return CallFailed(said, again=again, wait_s=_retry_after(headers.get("retry-after")))
+        wait_s = _retry_after(headers.get("retry-after"))
+        return CallFailed(said, again=again, wait_s=wait_s, status=status)
 
     def _reply(self, data: bytes) -> Reply:
         found = _parsed(data)
@@ -147,7 +153,7 @@ class Endpoint:
         usage = found.get("usage")
         usage = usage if isinstance(usage, dict) else {}
         has_text = isinstance(content, str) and bool(content.strip())
-        problem = "cut at its token limit" if ended == "length" else "" if has_text else "no text"
+        problem = CUT if ended == "length" else "" if has_text else "no text"
         return Reply(
             content if has_text else "",
             _count(usage.get("prompt_tokens")),

@@ -81,7 +81,7 @@ class Judge(Checked, section="judge"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_endpoint(self.endpoint)
+        check_address("judge.endpoint", self.endpoint)
         if not self.model:
             raise Refusal("judge.model must name a model, got ''.", "Give the endpoint's name.")
         if self.max_cost is not None and not self.input_price + self.output_price:
@@ -119,7 +119,16 @@ class Judge(Checked, section="judge"):
         return (input_tokens * self.input_price + output_tokens * self.output_price) / 1e6
 
 
-def _check_endpoint(endpoint: str) -> None:
+def check_address(name: str, endpoint: str) -> None:
+    """Refuses what is no address of an endpoint.
+
+    Args:
+      name: what the user calls it.
+      endpoint: the address.
+
+    Raises:
+      Refusal: naming what is wrong, without what may be a key.
+    """
     try:
         url = urllib.parse.urlsplit(endpoint)
         fits = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
@@ -127,17 +136,17 @@ def _check_endpoint(endpoint: str) -> None:
         fits = False
     if not fits or not endpoint.isprintable() or " " in endpoint:
         raise Refusal(
-            f"judge.endpoint must be an http or https address, got {shown(endpoint)}.",
+            f"{name} must be an http or https address, got {shown(endpoint)}.",
             "For example http://localhost:8000/v1.",
         )
     if url.username is not None or url.query or url.fragment:
         # Not quoted: what stands there may be the key.
         raise Refusal(
-            "judge.endpoint must hold no user, password, query or fragment.",
-            "Give the key in the environment variable that judge.key_variable names.",
+            f"{name} must hold no user, password, query or fragment.",
+            "Give the key in an environment variable.",
         )
     if url.path.rstrip("/").endswith("/chat/completions"):
         raise Refusal(
-            f"judge.endpoint must end before /chat/completions, got {shown(endpoint)}.",
+            f"{name} must end before /chat/completions, got {shown(endpoint)}.",
             "For example http://localhost:8000/v1.",
         )
