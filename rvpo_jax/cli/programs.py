@@ -136,19 +136,7 @@ def _evaluate_task(command: Eval, console: Any) -> None:
         )
     _check_positive("--max-tokens", command.max_tokens)
     _check_positive("--concurrency", command.concurrency)
-    sources = {
-        "--workdir": command.workdir,
-        "--model.path": command.model_path,
-        "--endpoint": command.endpoint,
-        "--responses": command.responses,
-    }
-    given = [name for name, value in sources.items() if value is not None]
-    if len(given) != 1:
-        raise Refusal(
-            f"--task {task.name} needs one of {', '.join(sources)}, got "
-            f"{' and '.join(given) or 'none'}.",
-            "Say what answers the task.",
-        )
+    _check_one_source(command, task.name)
     items = items_of_task(task, command.task_path)
     if command.responses is not None:
         if command.num_prompts is not None:
@@ -166,6 +154,22 @@ def _evaluate_task(command: Eval, console: Any) -> None:
             "Fetch them, and name the file or folder; nothing is downloaded.",
         )
     _evaluate_writer(command, task, items, console)
+
+
+def _check_one_source(command: Eval, task: str) -> None:
+    sources = {
+        "--workdir": command.workdir,
+        "--model.path": command.model_path,
+        "--endpoint": command.endpoint,
+        "--responses": command.responses,
+    }
+    given = [name for name, value in sources.items() if value is not None]
+    if len(given) != 1:
+        raise Refusal(
+            f"--task {task} needs one of {', '.join(sources)}, got "
+            f"{' and '.join(given) or 'none'}.",
+            "Say what answers the task.",
+        )
 
 
 def _grader(command: Eval, task: Any, console: Any) -> Any:
