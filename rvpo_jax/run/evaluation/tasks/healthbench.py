@@ -120,18 +120,21 @@ def clipped_mean(values: Sequence[float], *, seed: int = 0) -> Rate:
 
     Returns:
       The clipped mean; the interval is the original's standard error, from 1,000 resamples each
-      clipped too, times 1.96 either way.
+      clipped too, times 1.96 either way. NaN where the error is 0: of one row, or where every
+      resample is clipped, nothing follows for other rows.
 
     Source:
       github.com/openai/simple-evals (MIT): mean, n and bootstrap_std of HealthBench.
 
     >>> clipped_mean([-1.0, -1.0]).rate, clipped_mean([0.5, 0.5])
-    (0.0, Rate(rate=0.5, low=0.5, high=0.5, count=2))
+    (0.0, Rate(rate=0.5, low=nan, high=nan, count=2))
     """
     if not values:
         return Rate(rate=math.nan, low=0.0, high=1.0, count=0)
     scores = np.array(values, np.float64)
     mean, error = float(np.clip(scores.mean(), 0, 1)), bootstrap_error(values, seed=seed)
+    if not error:
+        return Rate(rate=mean, low=math.nan, high=math.nan, count=len(scores))
     low, high = (float(np.clip(mean + sign * 1.96 * error, 0, 1)) for sign in (-1, 1))
     return Rate(rate=mean, low=low, high=high, count=len(scores))
 
@@ -178,7 +181,7 @@ def _mean(name: str, values: Sequence[tuple[Graded, float | None]]) -> Measure:
         if value is not None:
             rows.setdefault(one.item.key, []).append(value)
     scores = [float(np.mean(found)) for found in rows.values()]
-    note = f"clipped to 0 .. 1; bootstrap error {bootstrap_error(scores):.4f}" if scores else ""
+    note = f"bootstrap error {bootstrap_error(scores):.4f}" if scores else ""
     if scores and np.mean(scores) < 0:
         note += f"; {np.mean(scores):.3f} before clipping"
     return Measure(name=name, rate=clipped_mean(scores), note=note or "no verdicts")
@@ -194,7 +197,7 @@ def notes(graded: Sequence[Graded]) -> list[str]:
       Sentences.
     """
     unscored = sum(one.grade.values["score"] is None for one in graded)
-    found = [NOT_RUN]
+    found = ["Scores are means over rows, clipped to 0 .. 1.", NOT_RUN]
     if unscored:
         found.append(
             f"{unscored} of {len(graded)} answers lack a verdict and are not scored: give a column "
