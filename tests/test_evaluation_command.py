@@ -74,7 +74,7 @@ def test_stored_answers_are_graded_from_any_kind_of_file(capsys, tmp_path, task,
             writer.writerows(rows)
     else:
         lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
-        path.write_bytes(gzip.compress(lines) if kind.endswith("gz") else lines)
+        path.write_bytes(gzip.compress(lines, mtime=0) if kind.endswith("gz") else lines)
     code, text = run(capsys, *task, "--responses", path, "--out", tmp_path / "out")
     assert code == 0
     assert "gsm8k: answers, 4 answers to 4 prompts, 95 % intervals over prompts" in text
@@ -175,7 +175,7 @@ def test_answers_that_cannot_be_used_are_refused(capsys, tmp_path, task, rows, e
         ("a.jsonl", b'{"key": 0, "resp', "must be valid JSON"),
         ("a.jsonl", b"\xff\xfe\x00", "a whole file in UTF-8"),
         ("a.jsonl", b"[1]\n", "must be a JSON object"),
-        ("a.jsonl.gz", gzip.compress(b"{}" * 99)[:-9], "a whole file in UTF-8"),
+        ("a.jsonl.gz", gzip.compress(b"{}" * 99, mtime=0)[:-9], "a whole file in UTF-8"),
         ("a.parquet", b"PAR1", "a readable Parquet file"),
         ("a.csv", b"key,response\n1,2,3\n", "more or fewer cells than the header"),
         ("a.txt", b"", "must be a file ending in"),
