@@ -118,7 +118,11 @@ def test_gsm8k_counts_as_many_right_answers_as_the_original(shared_data, model, 
     assert len(items) == 1319
 
 
-FUNCTION = {"name": "f", "parameters": {"type": "dict", "properties": {"x": {"type": "integer"}}}}
+FUNCTION = {
+    "name": "f",
+    "description": "F",
+    "parameters": {"type": "dict", "properties": {"x": {"type": "integer"}}},
+}
 
 
 def bfcl_items(sizes):

@@ -76,22 +76,40 @@ class BfclV3(PublicRows):
     @classmethod
     def to_row(cls, row: Row, where: str) -> Row:
         """See ``PublicRows``."""
-        turns = column(row, "question", list, where)
-        if len(turns) != 1 or not turns[0] or not is_messages(turns[0]):
-            raise Refusal(
-                f"question in {where} must have one turn, a list of messages, got "
-                f"{excerpt(turns)}.",
-                "Categories of several turns are not checked here.",
-            )
-        functions = column(row, "function", list, where)
-        tools = [_tool(function, f"function in {where}") for function in functions]
-        asked = [
-            message | {"content": message["content"].strip() + _REQUEST}
-            if message["role"] == "user"
-            else message
-            for message in turns[0]
-        ]
-        return row | {"prompt": rlla_prompt(tools, asked)}
+        return row | {"prompt": toolrl_prompt(row, where)}
+
+
+def toolrl_prompt(row: Row, where: str) -> list[dict[str, str]]:
+    """The prompt of a row for a model that was trained on RLLA.
+
+    Args:
+      row: With ``question``, one turn, and ``function``.
+      where: Of the row, for messages.
+
+    Returns:
+      A system and a user message.
+
+    Raises:
+      Refusal: when the row is not as BFCL has them.
+
+    Source:
+      ToolRL's handler for BFCL (Apache-2.0).
+    """
+    turns = column(row, "question", list, where)
+    if len(turns) != 1 or not turns[0] or not is_messages(turns[0]):
+        raise Refusal(
+            f"question in {where} must have one turn, a list of messages, got {excerpt(turns)}.",
+            "Categories of several turns are not checked here.",
+        )
+    functions = column(row, "function", list, where)
+    tools = [_tool(function, f"function in {where}") for function in functions]
+    asked = [
+        message | {"content": message["content"].strip() + _REQUEST}
+        if message["role"] == "user"
+        else message
+        for message in turns[0]
+    ]
+    return rlla_prompt(tools, asked)
 
 
 def _tool(function: Any, where: str) -> Mapping[str, Any]:

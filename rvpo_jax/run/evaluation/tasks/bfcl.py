@@ -14,6 +14,7 @@ from typing import Any
 
 from rvpo_jax.basics.raised import excerpt
 from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.data.datasets.bfcl import toolrl_prompt
 from rvpo_jax.rewards.function_calls import (
     AST_CATEGORIES,
     RELEVANCE_CATEGORIES,
@@ -44,44 +45,6 @@ You answer by calling functions. Reply with the calls alone, in the form \
 Where no function fits, or a required parameter is missing, say so in a sentence instead.
 The functions that there are, in JSON:
 {functions}"""
-_TOOLRL = """\
-You are a helpful multi-turn dialogue assistant capable of leveraging tool calls to solve user \
-tasks and provide structured chat responses.
-
-**Available Tools**
-In your response, you can use the following tools:
-{tools}
-
-**Steps for Each Turn**
-1. **Think:** Recall relevant context and analyze the current user goal.
-2. **Decide on Tool Usage:** If a tool is needed, specify the tool and its parameters.
-3. **Respond Appropriately:** If a response is needed, generate one while maintaining consistency \
-across user queries.
-
-**Output Format**
-```plaintext
-<think> Your thoughts and reasoning </think>
-<tool_call>
-{{"name": "Tool name", "parameters": {{"Parameter name": "Parameter content", \
-"... ...": "... ..."}}}}
-{{"name": "... ...", "parameters": {{"... ...": "... ...", "... ...": "... ..."}}}}
-...
-</tool_call>
-<response> AI's final response </response>
-```
-
-**Important Notes**
-1. You must always include the `<think>` field to outline your reasoning. Provide at least one of \
-`<tool_call>` or `<response>`. Decide whether to use `<tool_call>` (possibly multiple times), \
-`<response>`, or both.
-2. You can invoke multiple tool calls simultaneously in the `<tool_call>` fields. Each tool call \
-should be a JSON object with a "name" field and an "parameters" field containing a dictionary of \
-parameters. If no parameters are needed, leave the "parameters" field an empty dictionary.
-3. Refer to the previous dialogue records in the history, including the user's queries, previous \
-`<tool_call>`, `<response>`, and any tool feedback noted as `<obs>` (if exists)."""
-_NONE_FITS = (
-    " If no tool fits, or a required parameter is missing, answer directly or call the tool None."
-)
 
 
 def grade(item: Item, answer: Answer) -> Grade:
@@ -236,27 +199,7 @@ def _ask_python(item: Item, seed: int) -> tuple[Prompt, dict[str, Any]]:
 
 
 def _ask_toolrl(item: Item, seed: int) -> tuple[Prompt, dict[str, Any]]:
-    tools = [
-        f"{number}. Name: {function['name']}\nDescription: {function.get('description', '')}\n"
-        f"Parameters: {json.dumps(_parameters(function), ensure_ascii=False)}"
-        for number, function in enumerate(item.row["function"], start=1)
-    ]
-    turns = [
-        f"<{m['role']}> {m['content']}{_NONE_FITS if m['role'] == 'user' else ''} </{m['role']}>"
-        for m in _turns(item)
-    ]
-    user = "\n".join(["**Dialogue Records History**", *turns])
-    system = _TOOLRL.format(tools="\n".join(tools))
-    return [{"role": "system", "content": system}, {"role": "user", "content": user}], {}
-
-
-def _parameters(function: Mapping[str, Any]) -> dict[str, Any]:
-    """As RLLA describes them: description, type and default of each."""
-    properties = (function.get("parameters") or {}).get("properties") or {}
-    return {
-        name: {key: about.get(key, "") for key in ("description", "type", "default")}
-        for name, about in properties.items()
-    }
+    return toolrl_prompt(dict(item.row), f"row {excerpt(item.key)} of {OPTION}"), {}
 
 
 BFCL_V3 = Task(
