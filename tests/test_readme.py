@@ -20,8 +20,11 @@ def test_the_first_example_prints_what_the_readme_says(capsys):
 
 
 def test_the_other_examples_run():
-    reward, rule, loss = blocks("python")[1:]
+    judge, reward, rule, loss = blocks("python")[1:]
     names = {}
+    exec(compile(judge, "README.md", "exec"), names)
+    [asked] = names["get_config"]().data.rewards
+    assert [channel.name for channel in asked.channels][:2] == ["rubric_1", "rubric_2"]
     exec(compile(reward, "README.md", "exec"), names)
     assert names["politeness"](["please go", "go"], [{}, {}]) == [True, False]
     exec(compile(rule, "README.md", "exec"), names)
