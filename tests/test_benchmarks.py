@@ -1,7 +1,9 @@
-"""The benchmarks of a GPU, simulated devices and the judge: their arithmetic, and that they run."""
+"""The benchmarks of a GPU, devices, the judge and rewards: their arithmetic, and that they run."""
 
 import json
 import os
+import re
+import runpy
 import subprocess
 import sys
 
@@ -19,6 +21,7 @@ from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.models.flops import forward_flops, matmul_params
 from rvpo_jax.models.presets import architecture
 from rvpo_jax.models.transformer import Transformer, init_params
+from rvpo_jax.rewards import REWARDS
 
 TINY = architecture("tiny", 258)
 
@@ -128,3 +131,14 @@ def test_a_judge_run_again_makes_no_call():
     ask, allowed, calls, _, reached, _, again, _ = (cell.strip() for cell in row[1:-1])
     assert (ask, allowed, calls, again) == ("item", "6000", "160", "0")
     assert 0 < float(reached) < 6000 * 1.05
+
+
+def test_every_rule_based_reward_has_a_speed(monkeypatch, capsys):
+    script = ROOT / "experiments" / "benchmarks" / "rewards.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "--seconds", "0.001"])
+    monkeypatch.setenv("COLUMNS", "120")
+    runpy.run_path(str(script), run_name="__main__")
+    shown = capsys.readouterr().out
+    # Without a file of answers there are no instructions to follow.
+    missing = {name for name in REWARDS if not re.search(rf"\b{name}\b.* [\d,]+ ", shown)}
+    assert missing == {name for name in REWARDS if name.startswith("instructions")}
