@@ -116,6 +116,7 @@ class _Asking:
             reply = self._tries(self._call, body)
         except CallFailed as error:
             if error.again or error.fatal or error.billed:
+                self.ended.set()  # here, before this thread takes the next question
                 raise self.failure(error) from None
             key = excerpt(question.item.key)
             LOG.warning("The endpoint does not answer prompt %s: %s.", key, error)
