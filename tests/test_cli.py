@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -574,3 +575,19 @@ def test_the_folder_of_a_run_has_its_own_audit_overwritten(capsys, log, tmp_path
     (folder / "audit.html").write_text("an older one")
     assert audit(capsys, folder)[0] == 0
     assert "an older one" not in (folder / "audit.html").read_text()
+
+
+def test_after_an_interruption_a_second_one_prints_nothing(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupted(command):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli._COMMANDS, "doctor", (cli._COMMANDS["doctor"][0], interrupted))
+    try:
+        assert cli.main(["doctor"]) == 1
+        # Python's own handler would raise in whatever is torn down.
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "interrupted; the last checkpoint is intact" in capsys.readouterr().err
