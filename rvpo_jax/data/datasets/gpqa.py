@@ -1,12 +1,14 @@
 """GPQA Diamond: multiple choice whose options stand in a seeded order."""
 
 import random
+from collections.abc import Sequence
 
 from rvpo_jax.data.datasets.public import Origin, PublicRows, Split, text, user
 from rvpo_jax.data.row_files import Row
 
 LETTERS = "ABCD"
-_OPTIONS = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
+OPTIONS = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
+"""Columns of the original."""
 _TEMPLATE = """\
 Answer the following multiple choice question. The last line of your response should be of the \
 following format: 'Answer: $LETTER' (without quotes) where LETTER is one of ABCD. Think step by \
@@ -45,7 +47,7 @@ class GpqaDiamond(PublicRows):
     def to_row(cls, row: Row, where: str) -> Row:
         """See ``PublicRows``."""
         question = text(row, "Question", where).strip()
-        options = [text(row, name, where).strip() for name in _OPTIONS]
+        options = [text(row, name, where).strip() for name in OPTIONS]
         return permute_choices(
             {
                 "question": question,
@@ -70,7 +72,7 @@ def permute_choices(row: Row, seed: int) -> Row:
       The row with the prompt, choices and letter of that order.
 
     Source:
-      The prompt is that of github.com/openai/simple-evals (MIT); the order is ours.
+      Ours.
 
     >>> row = {"question": "1 + 1?", "choices": ["2", "3", "4", "5"], "answer": "A"}
     >>> permuted = permute_choices(row, seed=3)
@@ -80,9 +82,24 @@ def permute_choices(row: Row, seed: int) -> Row:
     right = row["choices"][LETTERS.index(row["answer"])]
     choices = sorted(row["choices"])
     random.Random(f"gpqa\n{seed}\n{row['question']}").shuffle(choices)
-    prompt = _TEMPLATE.format(question=row["question"], choices=choices)
     return row | {
-        "prompt": user(prompt),
+        "prompt": gpqa_prompt(row["question"], choices),
         "choices": choices,
         "answer": LETTERS[choices.index(right)],
     }
+
+
+def gpqa_prompt(question: str, choices: Sequence[str]) -> list[dict[str, str]]:
+    """What a model is asked.
+
+    Args:
+      question: Of a row.
+      choices: Four texts, in the order of the letters.
+
+    Returns:
+      One message.
+
+    Source:
+      github.com/openai/simple-evals (MIT).
+    """
+    return user(_TEMPLATE.format(question=question, choices=choices))

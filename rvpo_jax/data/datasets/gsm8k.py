@@ -11,9 +11,6 @@ class Gsm8k(PublicRows):
     """GSM8K: 8,792 word problems of grade-school mathematics, each with a worked solution.
 
     Columns: ``question`` and ``answer``, the solution, whose last line is ``#### 18``.
-
-    Source:
-      The sentence after the question is that of verl's example for GSM8K (Apache-2.0).
     """
 
     origin = Origin(
@@ -36,4 +33,19 @@ class Gsm8k(PublicRows):
         """See ``PublicRows``."""
         question = text(row, "question", where)
         text(row, "answer", where)
-        return row | {"prompt": user(f"{question} {INSTRUCTION}")}
+        return row | {"prompt": gsm8k_prompt(question)}
+
+
+def gsm8k_prompt(question: str) -> list[dict[str, str]]:
+    """What a model is asked, in training and evaluation.
+
+    Args:
+      question: A row's.
+
+    Returns:
+      One message.
+
+    Source:
+      verl's example for GSM8K (Apache-2.0).
+    """
+    return user(f"{question} {INSTRUCTION}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from rvpo_jax.basics.raised import excerpt
 from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.data.datasets.gpqa import LETTERS, OPTIONS, gpqa_prompt
 from rvpo_jax.run.evaluation.estimates import rate_of
 from rvpo_jax.run.evaluation.items import (
     Answer,
@@ -21,18 +22,12 @@ from rvpo_jax.run.evaluation.items import (
     Measure,
     Prompt,
     Task,
-    user_says,
 )
 from rvpo_jax.run.evaluation.records import read_records
 from rvpo_jax.run.evaluation.tasks.rows import OPTION, items_of
 
-LETTERS = "ABCD"
-_OPTIONS = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 _ANSWER = re.compile(r"answer[ \t]*:[ \t]*\$?([A-D])\$?", re.IGNORECASE)
 _BOXED = re.compile(r"\\boxed\{(?:\\text\{)?\(?([A-D])\)?\}")
-_ORDER = (
-    "Think step by step. The last line of your answer must be 'Answer: X' with X one of A, B, C, D."
-)
 
 
 def chosen_letter(text: str) -> tuple[str | None, str]:
@@ -127,16 +122,14 @@ def measures(graded: Sequence[Graded]) -> list[Measure]:
 
 def _read(path: Path) -> list[Item]:
     rows = read_records(path, OPTION)
-    columns = ("Record ID", "Question", *_OPTIONS)
+    columns = ("Record ID", "Question", *OPTIONS)
     return items_of(rows, lambda _, row: row["Record ID"], columns, "gpqa_diamond")
 
 
 def _ask(item: Item, seed: int) -> tuple[Prompt, dict[str, Any]]:
     order = permutation_of(item, seed)
-    shown = [str(item.row[_OPTIONS[number]]).strip() for number in order]
-    lines = [f"{letter}) {text}" for letter, text in zip(LETTERS, shown, strict=True)]
-    question = "\n".join([str(item.row["Question"]).strip(), "", *lines, "", _ORDER])
-    return user_says(question), {"permutation": order}
+    choices = [str(item.row[OPTIONS[number]]).strip() for number in order]
+    return gpqa_prompt(str(item.row["Question"]).strip(), choices), {"permutation": order}
 
 
 GPQA_DIAMOND = Task(

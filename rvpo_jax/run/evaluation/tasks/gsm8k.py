@@ -6,6 +6,7 @@ from typing import Any
 
 from rvpo_jax.basics.raised import excerpt
 from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.data.datasets.gsm8k import gsm8k_prompt
 from rvpo_jax.rewards.gsm8k import final_answer, gsm8k_correctness, gsm8k_format
 from rvpo_jax.run.evaluation.estimates import rate_of
 from rvpo_jax.run.evaluation.items import (
@@ -16,13 +17,11 @@ from rvpo_jax.run.evaluation.items import (
     Measure,
     Prompt,
     Task,
-    user_says,
 )
 from rvpo_jax.run.evaluation.records import read_records
 from rvpo_jax.run.evaluation.tasks.rows import OPTION, items_of
 
 CHANNELS = ("correctness", "format")
-_ORDER = "Solve it step by step, and end with a line that is #### and the number alone."
 
 
 def grade(item: Item, answer: Answer) -> Grade:
@@ -88,7 +87,7 @@ def _read(path: Path) -> list[Item]:
 
 
 def _ask(item: Item, seed: int) -> tuple[Prompt, dict[str, Any]]:
-    return user_says(f"{item.row['question']}\n\n{_ORDER}"), {}
+    return gsm8k_prompt(str(item.row["question"])), {}
 
 
 GSM8K = Task(
