@@ -80,7 +80,7 @@ DEFERRED = {
         "regex",
         "tenacity",
     ),
-    "run": ("etils", "fsspec", "google", "tenacity"),
+    "run": ("etils", "fsspec", "google"),
 }
 # Only these modules or rooms may import these libraries, or name these things.
 OWNERS = {
@@ -93,7 +93,7 @@ OWNERS = {
     "nltk": ("rewards.instructions.sentences",),
     "punkt": ("rewards.instructions.sentences",),
     "httpx2": ("rewards.judge.http",),
-    "tenacity": ("rewards.judge.client", "run.evaluation.endpoint_writer"),
+    "tenacity": ("rewards.judge.retries",),
 }
 DEVICE_NAMES = {"pmap", "shard_map", "Mesh", "make_mesh", "NamedSharding", "jax.distributed"}
 DEVICE_OWNER = "run.parallel"

@@ -14,6 +14,7 @@ from rvpo_jax.rewards.judge.counts import Tally
 from rvpo_jax.rewards.judge.http import CallFailed, Endpoint
 from rvpo_jax.rewards.judge.limits import Clock, Limits, Sleep
 from rvpo_jax.rewards.judge.protocol import InvalidReply, Question, read_verdicts
+from rvpo_jax.rewards.judge.retries import retrying
 from rvpo_jax.rewards.judge.settings import Judge
 from rvpo_jax.rewards.judge.store import Store
 
@@ -220,31 +221,17 @@ def _tries(
     nap: Callable[[float], None],
     tally: Tally,
 ) -> Callable[..., Verdicts]:
-    """Runs an attempt until it is served and valid; waits grow and are drawn at random."""
-    try:
-        import tenacity
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "the reward rubric needs tenacity.\n  Install it: pip install 'rvpo-jax[judge]'"
-        ) from None
-    backoff = tenacity.wait_random_exponential(judge.backoff_s, max=judge.max_wait_s)
-
-    def wait_s(state: Any) -> float:
-        return max(getattr(state.outcome.exception(), "wait_s", 0.0), backoff(state))
+    """Runs an attempt until it is served and valid."""
 
     def count(state: Any) -> None:
         tally.add(retries=1, waited_s=state.next_action.sleep)
 
-    def tries(may_pass: Callable[[BaseException], bool], attempts: int) -> Any:
-        return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(may_pass),
-            stop=tenacity.stop_after_attempt(attempts),
-            wait=wait_s,
-            sleep=nap,
-            before_sleep=count,
-            reraise=True,
-        )
-
-    served = tries(may_be_served, judge.attempts)
-    valid = tries(lambda error: isinstance(error, InvalidReply), judge.invalid_attempts)
+    served = retrying(judge, may_be_served, nap, before_sleep=count)
+    valid = retrying(
+        judge,
+        lambda error: isinstance(error, InvalidReply),
+        nap,
+        attempts=judge.invalid_attempts,
+        before_sleep=count,
+    )
     return lambda attempt, *given: valid(served, attempt, *given)

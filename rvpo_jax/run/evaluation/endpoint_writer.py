@@ -8,13 +8,14 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from rvpo_jax.basics.raised import excerpt
 from rvpo_jax.basics.refusals import Failure
 from rvpo_jax.rewards.judge.http import CUT, CallFailed, Endpoint
+from rvpo_jax.rewards.judge.retries import retrying
 from rvpo_jax.rewards.judge.settings import Judge, check_address
 from rvpo_jax.run.evaluation.writing import Question, Written
 
@@ -101,7 +102,7 @@ class _Asking:
     ended: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self._tries = _tries(self.model, self._is_worth_it, self.ended)
+        self._tries = retrying(self.model, self._is_worth_it, self.ended.wait)
 
     def answer(self, question: Question) -> Written | None:
         """The answer; None where the endpoint refuses this question."""
@@ -142,27 +143,3 @@ class _Asking:
         if not isinstance(error, CallFailed) or not error.again:
             return False
         return self.has_served or error.status is not None
-
-
-def _tries(model: Judge, is_worth_it: Callable[[BaseException], bool], ended: Any) -> Any:
-    """Calls again while the endpoint is busy; waits grow and are drawn at random."""
-    try:
-        import tenacity
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "an OpenAI-compatible endpoint needs tenacity.\n"
-            "  Install it: pip install 'rvpo-jax[judge]'"
-        ) from None
-    backoff = tenacity.wait_random_exponential(model.backoff_s, max=model.max_wait_s)
-
-    def wait_s(state: Any) -> float:
-        asked = getattr(state.outcome.exception(), "wait_s", 0.0)
-        return min(max(asked, backoff(state)), model.max_wait_s)
-
-    return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(is_worth_it),
-        stop=tenacity.stop_after_attempt(model.attempts),
-        wait=wait_s,
-        sleep=tenacity.sleep_using_event(ended),
-        reraise=True,
-    )

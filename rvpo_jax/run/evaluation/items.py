@@ -124,18 +124,3 @@ class Task:
     notes: Callable[[Sequence[Graded]], list[str]] = lambda graded: []
     item_of: Callable[[Mapping[str, Any]], Item | None] = lambda columns: None
     pass_channel: str | None = None
-
-
-def user_says(text: str) -> Prompt:
-    """A conversation that a text begins.
-
-    Args:
-      text: of the user.
-
-    Returns:
-      One message.
-
-    >>> user_says("Hi")
-    [{'role': 'user', 'content': 'Hi'}]
-    """
-    return [{"role": "user", "content": text}]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from rvpo_jax.basics.intervals import Rate
 from rvpo_jax.basics.raised import excerpt
 from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.data.datasets.public import user
 from rvpo_jax.run.evaluation.estimates import rate_of
 from rvpo_jax.run.evaluation.items import (
     Answer,
@@ -24,7 +25,6 @@ from rvpo_jax.run.evaluation.items import (
     Prompt,
     Section,
     Task,
-    user_says,
 )
 from rvpo_jax.run.evaluation.records import read_records
 from rvpo_jax.run.evaluation.tasks.rows import OPTION, items_of
@@ -71,7 +71,7 @@ def grader_prompt(
     turns.append({"role": "assistant", "content": completion})
     item = criterion if points is None else f"[{points}] {criterion}"
     data = json.dumps({"conversation": turns, "rubric_item": item}, indent=1)
-    return user_says(_ORDER.format(data=data.replace("<", "\\u003c")))
+    return user(_ORDER.format(data=data.replace("<", "\\u003c")))
 
 
 def read_verdict(reply: str) -> bool | None:

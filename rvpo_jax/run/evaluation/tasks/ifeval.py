@@ -13,6 +13,7 @@ from typing import Any
 
 from rvpo_jax.basics.raised import excerpt
 from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.data.datasets.public import user
 from rvpo_jax.rewards.instructions import (
     KINDS,
     Instruction,
@@ -32,7 +33,6 @@ from rvpo_jax.run.evaluation.items import (
     Prompt,
     Section,
     Task,
-    user_says,
 )
 from rvpo_jax.run.evaluation.records import read_records
 from rvpo_jax.run.evaluation.tasks.rows import OPTION, items_of
@@ -220,7 +220,7 @@ def _read(path: Path) -> list[Item]:
 
 
 def _ask(item: Item, seed: int) -> tuple[Prompt, dict[str, Any]]:
-    return user_says(str(item.row["prompt"])), {}
+    return user(str(item.row["prompt"])), {}
 
 
 def _item_of(columns: Mapping[str, Any]) -> Item | None:
