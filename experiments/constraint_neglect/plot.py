@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rvpo_jax.lab.style import new_figure, rule_style, save_figure, title
+from rvpo_jax.lab.style import new_figure, rule_style, save_figure, smoothed, title
 
 CURVES = ("privacy", "explanation", "all channels met")
 
@@ -24,7 +24,7 @@ def plot(results: dict, path: Path) -> None:
         axes = figure.add_subplot(grid[row, 1])
         for method, runs in data["curves"].items():
             for curve in runs:  # single seeds: a mean would hide that some of them fail
-                axes.plot(_smooth(curve[name]), color=rule_style(method)["color"], lw=1, alpha=0.6)
+                axes.plot(smoothed(curve[name]), color=rule_style(method)["color"], lw=1, alpha=0.6)
         axes.set(ylim=(-0.03, 1.03))
         title(axes, f"{name}, rollouts, every seed" if row == 0 else name)
         if row + 1 < len(CURVES):
@@ -60,11 +60,6 @@ def _finals(axes, values: dict, data: dict) -> None:
     title(axes, f"at the end, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}")
     # In the empty middle: no method ends there.
     axes.legend(loc="upper left", bbox_to_anchor=(0.08, 1), frameon=False, markerscale=0.8)
-
-
-def _smooth(values, half: int = 4) -> np.ndarray:
-    values = np.asarray(values, float)
-    return np.array([values[max(i - half, 0) : i + half + 1].mean() for i in range(len(values))])
 
 
 if __name__ == "__main__":

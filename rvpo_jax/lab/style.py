@@ -6,6 +6,8 @@ Readable in print, for colour-blind readers, and on a dark page: the background 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -78,6 +80,23 @@ def title(axes: Axes, text: str) -> None:
     """
     axes.set_title(text, loc="left", fontsize=11)
     axes.grid(alpha=0.25)
+
+
+def smoothed(values: npt.ArrayLike, half: int = 4) -> np.ndarray:
+    """A curve whose points are means over their neighbours.
+
+    Args:
+      values: ``[T]``.
+      half: neighbours on each side; fewer at the ends.
+
+    Returns:
+      ``[T]`` float64.
+
+    >>> smoothed([0.0, 3.0, 0.0], half=1).tolist()
+    [1.5, 1.0, 1.5]
+    """
+    values = np.asarray(values, np.float64)
+    return np.array([values[max(i - half, 0) : i + half + 1].mean() for i in range(len(values))])
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
