@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from rvpo_jax.basics.checksums import file_sums
+from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.run import checkpoint
 from rvpo_jax.run.checkpoint import CheckpointError, Checkpoints
 from rvpo_jax.types import TrainState
@@ -264,6 +265,20 @@ def test_meta_is_read_without_the_arrays(tmp_path):
     truncate(array_file(tmp_path, 2))
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert checkpoints.read_meta() == ({"saved_at": 2}, 2)
+
+
+def test_an_older_checkpoint_is_read_where_it_is_asked_for(tmp_path):
+    save_steps(tmp_path, 1, 2, 3)
+    with Checkpoints(tmp_path, read_only=True, only=2) as checkpoints:
+        params, meta, step = checkpoints.restore_params(make_state(0).params)
+    assert (meta, step) == ({"saved_at": 2}, 2)
+    assert bits(params) == bits(make_state(2).params)
+    message = r"must be that of a checkpoint in .* \(3, 2, 1\), got 4"
+    with (
+        Checkpoints(tmp_path, read_only=True, only=4) as checkpoints,
+        pytest.raises(Refusal, match=message),
+    ):
+        checkpoints.read_meta()
 
 
 def test_a_read_only_view_touches_nothing(tmp_path):

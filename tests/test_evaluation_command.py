@@ -468,7 +468,11 @@ def test_a_runs_newest_checkpoint_answers(capsys, task, trained):
     header, *answers = read_lines(out / "answers.jsonl")
     assert header["settings"]["max_tokens"] == 8
     assert all(isinstance(answer["columns"]["truncated"], bool) for answer in answers)
-    assert json.loads((out / "eval.json").read_text())["answered_by"].endswith("run, step 1")
+    report = json.loads((out / "eval.json").read_text())
+    assert report["answered_by"].endswith("run, step 1")
+    assert (report["settings"]["run"], report["settings"]["step"]) == ("run", 1)
+    assert run(capsys, *task, "--workdir", trained, "--step", "7")[0] == 2
+    assert run(capsys, *task, "--model.path", trained, "--step", "1")[0] == 2
 
 
 def test_an_answer_depends_on_its_prompt_and_seed_not_on_what_was_answered_before(

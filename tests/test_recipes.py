@@ -1,6 +1,7 @@
 """The recipes of experiments/recipes: each is built, and run by its command with a tiny model."""
 
 import json
+import runpy
 
 import pytest
 from judge_server import judging
@@ -8,11 +9,14 @@ from test_architecture import ROOT
 
 from rvpo_jax.cli import main
 from rvpo_jax.config import AdvantageConfig
+from rvpo_jax.lab.finished_runs import find_runs
 from rvpo_jax.run.config_file import load_config
 from rvpo_jax.run.json_lines import read_rows
 
 FOLDER = ROOT / "experiments" / "recipes"
 CALL = "<think> a </think>\n<tool_call>\n" + '{"name": "f", "parameters": {}}\n</tool_call>'
+# The paper's figure that its runs fill.
+FIGURES = {"tool_calling": "paper_tool_calling", "rubrics": "paper_rubrics"}
 # Rows as the data sets have them, but short: what the tiny model reads, it reads byte by byte.
 ROWS = {
     "tool_calling": {"prompt": "call f", "ground_truth": CALL},
@@ -65,3 +69,13 @@ def test_a_recipe_runs_by_its_command(tmp_path, monkeypatch, name):
     [row] = read_rows(workdir / "metrics.jsonl")
     for channel in CHANNELS[name]:
         assert row[f"reward/{channel}/scored_frac"] == 1
+    if name in FIGURES:
+        build = runpy.run_path(str(FOLDER.parent / FIGURES[name] / "run.py"))["build"]
+        runs, _ = find_runs([workdir])
+        tables, panels = build(runs)
+        assert [run.size for run in runs] == ["tiny"]
+        assert all(table.rows[-1][:2] == ("tiny", runs[0].rule) for table in tables)
+        if name == "tool_calling":
+            ends = "{:.2f}, {:.2f}".format(*(row[f"reward/{c}/mean"] for c in CHANNELS[name][::-1]))
+            assert tables[1].rows[-1][-1] == ends
+            assert [len(panel.curves) for panel in panels] == [0, 0, 0, 0, 1, 1]

@@ -42,10 +42,12 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Eval:
-    """Pass rates of a run's newest checkpoint on held-out prompts; with --task, on a benchmark."""
+    """Pass rates of a run's checkpoint on held-out prompts; with --task, on a benchmark."""
 
     workdir: Path | None = None
-    """Folder of a run, whose newest checkpoint answers; also gs://BUCKET/FOLDER."""
+    """Folder of a run, whose checkpoint answers; also gs://BUCKET/FOLDER."""
+    step: int | None = None
+    """Of that checkpoint, one of the newest checkpoint.keep; None: the newest."""
     model_path: Annotated[Path | None, tyro.conf.arg(name="model.path")] = None
     """Hugging Face folder of a model that answers, with --task."""
     endpoint: str | None = None
@@ -145,6 +147,8 @@ class Figure:
     """A run of seconds that exercises the same code."""
     check: bool = False
     """Run, then compare with the committed expected.json; exit code 1 where a value is off."""
+    runs: tuple[Path, ...] = ()
+    """Folders of finished runs and evaluations, for the figures paper_...."""
     root: Path = Path("experiments")
     """Where the experiment folders are."""
 

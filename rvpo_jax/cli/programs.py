@@ -117,7 +117,7 @@ def _evaluate_held_out(command: Eval, console: Any) -> None:
     workdir = run_folder(command.workdir)
     config = stored_config(workdir)
     config = with_rewards(config, workdir, command.rewards, command.trust)
-    run, params, step = restore_run(config, workdir)
+    run, params, step = restore_run(config, workdir, command.step)
     num_prompts = HELD_OUT if command.num_prompts is None else command.num_prompts
     evaluation = evaluate_held_out(run, params, num_prompts, temperature=command.temperature)
     console.print(evaluation_table(run.task, evaluation, step))
@@ -170,6 +170,11 @@ def _check_one_source(command: Eval, task: str) -> None:
             f"{' and '.join(given) or 'none'}.",
             "Say what answers the task.",
         )
+    if command.step is not None and command.workdir is None:
+        raise Refusal(
+            f"--step {command.step} is of a run's checkpoint, got {given[0]}.",
+            "Leave it out, or name a run with --workdir.",
+        )
 
 
 def _grader(command: Eval, task: Any, console: Any) -> Any:
@@ -207,6 +212,7 @@ def _evaluate_writer(command: Eval, task: Any, items: Any, console: Any) -> None
         max_tokens=command.max_tokens,
         out=command.out,
         judged=_grader(command, task, console),
+        step=command.step,
     )
     if command.model_path is not None:
         generation.evaluate_model(wanted, command.model_path.expanduser(), console)
@@ -302,6 +308,13 @@ def run_figure(command: Figure) -> int:
             f"There are: {', '.join(known)}." if known else "Name the folder with --root.",
         )
     flags = [f"--{name}" for name in ("smoke", "check") if getattr(command, name)]
+    is_filled = command.name.startswith("paper_")
+    if flags if is_filled else command.runs:
+        raise Refusal(
+            f"rvpo figure {command.name} does not take {' '.join(flags) or '--runs'}.",
+            "The figures paper_... are filled from --runs DIR ..., the others run by themselves.",
+        )
+    flags += ["--runs", *map(str, command.runs)] if command.runs else []
     return 1 if subprocess.run([sys.executable, str(script), *flags], check=False).returncode else 0
 
 

@@ -150,3 +150,18 @@ def is_complete(checkpoint: Path) -> bool:
       True where all of it is written.
     """
     return not in_bucket(checkpoint) or (checkpoint / "commit_success.txt").exists()
+
+
+def prepare_checkpoints(directory: Any) -> None:
+    """Marks a folder of checkpoints, which would else be none until there is one, and tidies it.
+
+    What a killed save left has the name of the checkpoint. Orbax would delete it in a thread that
+    outlives the manager, and with it what the next one saves under that name.
+
+    Args:
+      directory: in a bucket.
+    """
+    (directory / ".keep").write_bytes(b"")
+    for path in directory.iterdir():
+        if path.name.isdecimal() and not is_complete(path):
+            path.rmtree()

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ import orbax.checkpoint as ocp
 from rvpo_jax.basics.checksums import damage, file_sums, is_file_sums
 from rvpo_jax.basics.files import is_disk_full, to_json
 from rvpo_jax.basics.refusals import Failure, Refusal
-from rvpo_jax.run.bucket import checkpoint_folder, in_bucket, is_complete, run_folder
+from rvpo_jax.run.bucket import checkpoint_folder, in_bucket, prepare_checkpoints, run_folder
 from rvpo_jax.run.parallel import processes
 from rvpo_jax.types import TrainState
 
@@ -57,13 +58,20 @@ class Checkpoints:
       keep: Newest checkpoints that are kept, at least 1. With 1, a damaged one has no fallback.
       save_every: Steps between checkpoints, at least 1; only ``is_due`` looks at it.
       read_only: Neither create, delete nor rename anything; ``save`` is refused.
+      only: The step of the one checkpoint that is looked at; None: all of them.
 
     Raises:
       ValueError: if ``directory`` is not a folder that can be used, or a number is too small.
     """
 
     def __init__(
-        self, directory: str | Path, *, keep: int = 2, save_every: int = 1, read_only: bool = False
+        self,
+        directory: str | Path,
+        *,
+        keep: int = 2,
+        save_every: int = 1,
+        read_only: bool = False,
+        only: int | None = None,
     ) -> None:
         for name, value in (("keep", keep), ("save_every", save_every)):
             if value < 1:
@@ -71,11 +79,12 @@ class Checkpoints:
         _quiet_absl()
         self.save_every = save_every
         self.read_only = read_only
+        self._only = only
         self._saving: int | None = None
         folder = run_folder(directory)
         self._local = not in_bucket(folder)
         if not self._local and not read_only and processes.is_first():
-            _prepare_bucket(folder)
+            prepare_checkpoints(folder)
         self._manager = ocp.CheckpointManager(
             str(checkpoint_folder(folder, read_only)),
             options=ocp.CheckpointManagerOptions(
@@ -245,7 +254,7 @@ class Checkpoints:
         self, items: dict[str, Any], rename: bool = True
     ) -> tuple[int, dict[str, Any] | None]:
         causes: dict[int, str] = {}
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in _chosen(self._manager.all_steps(), self._only, self._manager.directory):
             restored, cause = self._read(step, items)
             if rename and processes.any_of(restored is None):  # all come to the same
                 restored, cause = None, cause or "another process cannot read it"
@@ -336,16 +345,16 @@ class Checkpoints:
         self._manager.reload()
 
 
-def _prepare_bucket(directory: Any) -> None:
-    """Marks a folder, which would else be none until there is a checkpoint, and tidies it.
-
-    What a killed save left has the name of the checkpoint. Orbax would delete it in a thread that
-    outlives the manager, and with it what the next one saves under that name.
-    """
-    (directory / ".keep").write_bytes(b"")
-    for path in directory.iterdir():
-        if path.name.isdecimal() and not is_complete(path):
-            path.rmtree()
+def _chosen(steps: Iterable[int], only: int | None, where: Any) -> list[int]:
+    """Newest first, or the one that was asked for."""
+    found = sorted(steps, reverse=True)
+    if only is not None and only not in found:
+        listed = ", ".join(map(str, found)) or "none"
+        raise Refusal(
+            f"the step must be that of a checkpoint in {where} ({listed}), got {only}.",
+            "checkpoint.keep says how many are kept.",
+        )
+    return found if only is None else [only]
 
 
 def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:

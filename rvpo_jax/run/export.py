@@ -7,7 +7,7 @@ from rvpo_jax.models import build_model
 from rvpo_jax.models.hf import save_weights
 from rvpo_jax.models.lora import merge, save_adapters
 from rvpo_jax.run.parallel import Replicated, local_devices
-from rvpo_jax.run.restore import newest_params
+from rvpo_jax.run.restore import read_params
 from rvpo_jax.run.stored import stored_config
 
 
@@ -41,7 +41,7 @@ def export(workdir: Path, out: Path, *, adapters: bool = False) -> int:
             "Leave it out.",
         )
     model = build_model(config.model, vocab_size=1)
-    (params, frozen), step = newest_params(model, Replicated(local_devices(1)), config, workdir)
+    (params, frozen), step = read_params(model, Replicated(local_devices(1)), config, workdir)
     if adapters:
         save_adapters(params, config.model, out)
     else:

@@ -85,12 +85,13 @@ def _check_same_data(meta: Mapping[str, Any], task: Task, config: Config) -> Non
         )
 
 
-def restore_run(config: Config, workdir: Path) -> tuple[Run, Any, int]:
-    """A run with the parameters of its newest checkpoint.
+def restore_run(config: Config, workdir: Path, step: int | None = None) -> tuple[Run, Any, int]:
+    """A run with the parameters of a checkpoint.
 
     Args:
       config: of the run.
       workdir: its folder; nothing in it is changed.
+      step: of the checkpoint; None: the newest.
 
     Returns:
       The run, its parameters as its samplers take them, and their step.
@@ -100,20 +101,21 @@ def restore_run(config: Config, workdir: Path) -> tuple[Run, Any, int]:
     """
     run = build_run(config, workdir)
     layout = run.policy.layout
-    params, step = newest_params(run.policy.model, layout, config, workdir)
-    return run, layout.for_sampling(layout.place(join(*params))), step
+    params, found = read_params(run.policy.model, layout, config, workdir, step)
+    return run, layout.for_sampling(layout.place(join(*params))), found
 
 
-def newest_params(
-    model: Model, layout: Layout, config: Config, workdir: Path
+def read_params(
+    model: Model, layout: Layout, config: Config, workdir: Path, step: int | None = None
 ) -> tuple[tuple[Any, Any], int]:
-    """The parameters of a run's newest checkpoint.
+    """The parameters of a run's checkpoint.
 
     Args:
       model: the network of the run.
       layout: where the parameters go.
       config: of the run.
       workdir: its folder; nothing in it is changed.
+      step: of the checkpoint; None: the newest.
 
     Returns:
       What was trained and what is frozen beside it; and their step.
@@ -122,12 +124,12 @@ def newest_params(
       ValueError: if there is no checkpoint yet, or the frozen parameters have changed.
     """
     shapes = layout.shapes(jax.eval_shape(model.adapters or model.init, jax.random.key(0)))
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+    with Checkpoints(workdir / "checkpoints", read_only=True, only=step) as checkpoints:
         restored = checkpoints.restore_params(shapes)
     if restored is None:
         raise Refusal(
             f"workdir {workdir} has no checkpoint yet.",
             f"The first is saved after {config.checkpoint.every} steps.",
         )
-    params, meta, step = restored
-    return (params, frozen_as_before(config, model, layout, meta)), step
+    params, meta, found = restored
+    return (params, frozen_as_before(config, model, layout, meta)), found

@@ -36,6 +36,7 @@ class Wanted:
       max_tokens: None: that of the run, else 1024.
       out: folder to write to; None: one that follows from what answers.
       judged: adds a grader's verdicts to the answers; None: grading needs none.
+      step: of a run's checkpoint; None: the newest.
     """
 
     task: Task
@@ -46,6 +47,7 @@ class Wanted:
     max_tokens: int | None
     out: Path | None
     judged: Judged | None = None
+    step: int | None = None
 
 
 def grader_at(address: str, model: str, concurrency: int, console: Console) -> Judged:
@@ -74,7 +76,7 @@ def grader_at(address: str, model: str, concurrency: int, console: Console) -> J
 
 
 def evaluate_run(wanted: Wanted, config: Config, workdir: Path, console: Console) -> None:
-    """Has the newest checkpoint of a run answer a task.
+    """Has a checkpoint of a run answer a task.
 
     Args:
       wanted: what is to be answered.
@@ -85,9 +87,9 @@ def evaluate_run(wanted: Wanted, config: Config, workdir: Path, console: Console
     Raises:
       Refusal: when there is no checkpoint, or the folder of the evaluation has another one.
     """
-    from rvpo_jax.run.evaluation.policy_writer import newest_step, policy_writer
+    from rvpo_jax.run.evaluation.policy_writer import checkpoint_step, policy_writer
 
-    step, rollout = newest_step(config, workdir), config.rollout
+    step, rollout = checkpoint_step(config, workdir, wanted.step), config.rollout
     temperature = rollout.temperature if wanted.temperature is None else wanted.temperature
     max_tokens = wanted.max_tokens or rollout.max_completion_tokens
     name = f"{wanted.task.name}-{step}"
@@ -95,10 +97,15 @@ def evaluate_run(wanted: Wanted, config: Config, workdir: Path, console: Console
     config = _with_max_tokens(config, max_tokens)
     _answer(
         wanted,
-        lambda questions: policy_writer(config, workdir, questions, temperature),
+        lambda questions: policy_writer(config, workdir, questions, temperature, step),
         folder=inside / name,
         answered_by=f"{workdir}, step {step}",
-        settings={"temperature": temperature, "max_tokens": max_tokens},
+        settings={
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "run": workdir.name,
+            "step": step,
+        },
         console=console,
     )
 

@@ -1,4 +1,4 @@
-"""Answers sampled from a policy: a run's newest checkpoint, or a Hugging Face folder.
+"""Answers sampled from a policy: a run's checkpoint, or a Hugging Face folder.
 
 An answer depends on the policy, the prompt, its place in the task and its seed; not on the batch
 that it is sampled in. ``B`` prompts at a time.
@@ -20,25 +20,26 @@ from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.run.checkpoint import Checkpoints
 from rvpo_jax.run.evaluate import EVAL_STREAM
 from rvpo_jax.run.evaluation.writing import Question, Writer, Written
-from rvpo_jax.run.restore import newest_params
+from rvpo_jax.run.restore import read_params
 from rvpo_jax.run.setup import Run, Task, assemble, task_without_rows
 from rvpo_jax.run.stored import without_rewards
 
 
-def newest_step(config: Config, workdir: Path) -> int:
-    """The step of a run's newest checkpoint; no array is read.
+def checkpoint_step(config: Config, workdir: Path, step: int | None = None) -> int:
+    """The step of a run's checkpoint; no array is read.
 
     Args:
       config: of the run.
       workdir: its folder.
+      step: the one that is wanted; None: the newest.
 
     Returns:
       The step.
 
     Raises:
-      Refusal: when there is no checkpoint yet.
+      Refusal: when there is no such checkpoint.
     """
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+    with Checkpoints(workdir / "checkpoints", read_only=True, only=step) as checkpoints:
         found = checkpoints.read_meta()
     if found is None:
         raise Refusal(
@@ -49,7 +50,11 @@ def newest_step(config: Config, workdir: Path) -> int:
 
 
 def policy_writer(
-    config: Config, workdir: Path | None, questions: Sequence[Question], temperature: float
+    config: Config,
+    workdir: Path | None,
+    questions: Sequence[Question],
+    temperature: float,
+    step: int | None = None,
 ) -> Writer:
     """Samples the answers to questions; compiles for the longest of all.
 
@@ -58,6 +63,7 @@ def policy_writer(
       workdir: folder of the run; None: the model's own parameters.
       questions: all of them, also those that are answered already.
       temperature: of the sampling; 0 takes the most likely token.
+      step: of the run's checkpoint; None: the newest.
 
     Returns:
       The writer.
@@ -70,7 +76,7 @@ def policy_writer(
     lengths = {id(question): _length(task, question) for question in questions}
     task = dataclasses.replace(task, prompt_tokens=-(-max(lengths.values()) // 8) * 8)
     run = assemble(config, task)
-    params, sample = _params(run, workdir), run.policy.sampler(1, temperature)
+    params, sample = _params(run, workdir, step), run.policy.sampler(1, temperature)
     num_items = 1 + max(question.place for question in questions)
     at_once = config.rollout.num_prompts
 
@@ -106,11 +112,11 @@ def _length(task: Task, question: Question) -> int:
     return length
 
 
-def _params(run: Run, workdir: Path | None) -> Any:
+def _params(run: Run, workdir: Path | None, step: int | None) -> Any:
     layout, policy = run.policy.layout, run.policy
     if workdir is None:
         return policy.sampling_params(run.initial_state())
-    params, _ = newest_params(policy.model, layout, run.config, workdir)
+    params, _ = read_params(policy.model, layout, run.config, workdir, step)
     return layout.for_sampling(layout.place(join(*params)))
 
 
