@@ -1,15 +1,17 @@
-# make demo: train on the embedded task.  make test: everything that CI checks.
+# make demo: train on the embedded task.  make test: linters, types and tests, ten minutes.
+# make slow: notebooks, experiments, wheels, killed runs.  CI runs both, parity, plan and tunix.
 # Another interpreter for the virtual environment: make PYTHON=python3.12 test
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 # Compiled programs are kept between runs, small ones too; exported values win.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: demo test parity tunix plan short
+.PHONY: demo test slow parity tunix plan short
 
 demo: $(VENV)/.installed
 	$(BIN)/rvpo train --workdir runs/demo
@@ -18,7 +20,10 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy rvpo_jax
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not plan'
+	$(PYTEST) -m 'not plan and not slow'
+
+slow: $(VENV)/.installed-test
+	$(PYTEST) tests -m slow
 
 # Against the original implementations, torch and a gigabyte of others: make parity VENV=.venv-parity
 parity: $(VENV)/.installed-parity

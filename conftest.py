@@ -42,16 +42,17 @@ hypothesis.settings.load_profile("rvpo")
 
 # With two workers the longest files go first, so that neither waits for the other at the end.
 LONG_FILES = (
-    "test_train.py",
-    "test_notebooks.py",
     "test_experiments.py",
+    "test_notebooks.py",
+    "test_train.py",
     "test_processes.py",
     "test_lora.py",
+    "test_advantages.py",
     "test_sampling.py",
     "test_mesh.py",
-    "test_cpu_devices.py",
-    "test_run_folder.py",
     "test_packaging.py",
+    "test_auditing_page_browser.py",
+    "test_auditing_page_first_screen.py",
 )
 
 

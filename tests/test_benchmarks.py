@@ -70,6 +70,7 @@ def test_every_size_has_a_model_that_can_be_built():
         assert size.backward in (1, 2)
 
 
+@pytest.mark.slow
 def test_without_a_gpu_tiny_is_measured_and_that_is_said(tmp_path):
     done = subprocess.run(
         [sys.executable, gpu.__file__, "--smoke"],

@@ -57,6 +57,7 @@ def run_smoke(tmp_path_factory):
         process.stdin.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_smoke_run_writes_its_results_and_a_picture(name, tmp_path, run_smoke):
     run_smoke(name, tmp_path)

@@ -214,6 +214,7 @@ def lora_config(path, rows, steps, **changes):
     return dataclasses.replace(config, model=model, **changes)
 
 
+@pytest.mark.slow
 def test_a_run_trains_resumes_and_is_exported(folder, tmp_path, capsys):
     rows = write_rows(tmp_path / "rows.jsonl")
     whole = train(lora_config(folder, rows, 2), tmp_path / "whole", Console(quiet=True))

@@ -216,6 +216,7 @@ def run_on(mesh, workdir, **fields):
     return read_metrics(workdir)
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_on_a_mesh_and_goes_on_on_another(tmp_path):
     # One axis at a time: see ``toys.LAYOUTS``, whose steps are on eight devices.
     expected = run_on(None, tmp_path / "pmap")

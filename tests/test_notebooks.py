@@ -207,7 +207,7 @@ def execute(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.notebook
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_from_nothing_and_its_claims_hold(name, execute):
     notebook = execute(load(name))
@@ -218,7 +218,7 @@ def test_a_notebook_runs_from_nothing_and_its_claims_hold(name, execute):
     assert [output["text"] for output in outputs if output.get("name") == "stderr"] == []
 
 
-@pytest.mark.notebook
+@pytest.mark.slow
 def test_a_claim_that_does_not_hold_fails(execute):
     import nbclient
 

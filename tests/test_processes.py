@@ -103,6 +103,7 @@ def test_another_number_of_processes_goes_on_on_another_mesh(whole, tmp_path):
     assert_same_run(whole, workdir)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_asked_to_stop_killed_and_halted_goes_on_bit_for_bit(whole, tmp_path):
     workdir = tmp_path / "broken"
     asked = kills.interrupted(workdir, STEPS, None, 0, signal.SIGTERM, step=1)

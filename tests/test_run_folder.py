@@ -308,7 +308,6 @@ def test_steps_are_shown_as_ranges_and_no_message_is_longer_than_six(missing, te
     assert spans(missing, range(20)) == text
 
 
-@pytest.mark.slow
 def test_a_run_with_gaps_says_so_when_it_goes_on_and_its_audit_counts_them(run, caplog):
     drop_lines(run / "metrics.jsonl", 1, 2)
     (run / "evals.jsonl").write_text("")
@@ -488,7 +487,6 @@ def test_a_run_killed_before_its_first_checkpoint_says_that_it_starts_again(run,
     assert f"{run} has no checkpoint: the run starts again, and its 4 logged step(s)" in caplog.text
 
 
-@pytest.mark.slow
 def test_a_run_on_a_full_disk_ends_with_one_message_and_the_path(small_disk):
     workdir = small_disk(3500) / "run"  # the first checkpoint fits, the third does not
     command = [sys.executable, "-m", "rvpo_jax", "train", "--workdir", str(workdir), *OPTIONS]

@@ -210,7 +210,6 @@ def test_a_batch_of_short_prompts_is_narrow(finished):
     np.testing.assert_array_equal(narrow[0], wide[0, -narrow.shape[1] :])
 
 
-@pytest.mark.slow
 def test_a_run_killed_as_it_begins_to_save_resumes_bit_for_bit(tmp_path, finished):
     with start(tmp_path) as process:  # waits for it and closes its pipe
         wait_for(process, "step     0")
@@ -267,7 +266,6 @@ def get_config():
 """
 
 
-@pytest.mark.slow
 def test_a_killed_run_whose_rule_has_a_memory_resumes_bit_for_bit(tmp_path):
     path = tmp_path / "memory.py"
     path.write_text(MEMORY)
@@ -293,7 +291,6 @@ def test_a_rule_that_returns_nan_stops_the_run_with_its_name(tmp_path):
         quiet(config, tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_request_during_start_up_is_answered_and_a_second_one_ends_the_process(tmp_path, number):
     with start(tmp_path, env={"JAX_COMPILATION_CACHE_DIR": ""}) as process:
@@ -441,6 +438,7 @@ def test_a_run_from_before_a_field_existed_goes_on(tmp_path):
         check_workdir(dataclasses.replace(TINY, advantage=changed), tmp_path)
 
 
+@pytest.mark.slow
 def test_real_rlla_rows_run_and_resume(tmp_path, shared_data):
     rows = pq.read_table(shared_data / "rlla" / "rl.parquet")
     pq.write_table(rows.slice(0, 200), tmp_path / "rl.parquet")

@@ -38,7 +38,6 @@ def rvpo(*arguments):
     return [sys.executable, "-m", "rvpo_jax", *map(str, arguments)]
 
 
-@pytest.mark.slow
 def test_a_killed_run_of_a_folder_resumes_and_its_export_generates_in_transformers(tmp_path):
     folder, rows, functions = tmp_path / "model", tmp_path / "rows.jsonl", tmp_path / "my.py"
     # 350 rather than the tokenizer's size: published vocabularies are padded.

@@ -62,7 +62,6 @@ def trained_with_trl(folder):
     return tables, used, trainer, moved
 
 
-@pytest.mark.slow
 def test_three_steps_of_trl_use_the_advantages_of_compute_advantages(tmp_path, monkeypatch):
     pytest.importorskip("trl", reason="needs TRL: pip install 'rvpo-jax[parity]'")
     if "HF_HUB_OFFLINE" not in os.environ:

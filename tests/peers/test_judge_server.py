@@ -76,7 +76,6 @@ def folder(request, tmp_path):
     return SMOLLM2
 
 
-@pytest.mark.slow
 def test_a_real_server_is_asked_and_what_it_says_is_a_verdict_or_not_scored(folder, tmp_path):
     with serving(folder, tmp_path / "log") as endpoint:
         judge = Judge(

@@ -81,7 +81,6 @@ def test_advantage_is_the_standardised_sum_of_the_rewards_that_exist(log):
     np.testing.assert_allclose(by_group(log["advantage"]), (total - mean) / (std + 1e-4), atol=1e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("trl") is None, reason="needs TRL: pip install 'rvpo-jax[parity]'"
 )

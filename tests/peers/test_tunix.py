@@ -146,7 +146,6 @@ def train_as_on_the_page():
     return rewards.table, updates, logs, moved, names["learner"]
 
 
-@pytest.mark.slow
 def test_three_steps_of_tunix_use_the_advantages_of_compute_advantages():
     tables, updates, logs, moved, learner = train_as_on_the_page()
     assert len(tables) == len(updates) == STEPS
@@ -170,7 +169,6 @@ def test_three_steps_of_tunix_use_the_advantages_of_compute_advantages():
     np.testing.assert_array_equal(first["rewards/short"][0][0], np.array(tables[0])[:, 1])
 
 
-@pytest.mark.slow
 def test_tunix_that_cuts_the_batch_is_refused_before_it_trains():
     rvpo_tunix.register()
 
