@@ -59,6 +59,14 @@ def test_gsm8k_s_own_solutions_are_right_in_form_and_answer(place):
         assert all(load_reward(name)([row["answer"] for row in rows], rows) == 1)
 
 
+def test_ifbench_has_300_prompts_of_58_kinds(place, tmp_path):
+    path = place("ifbench/IFBench_test.jsonl.gz")
+    rows = list(load_dataset("ifbench", tmp_path, path.parent)["test"])
+    assert len(rows) == 300
+    assert len({kind for row in rows for kind in row["instruction_id_list"]}) == 58
+    assert all(row["prompt"][0]["role"] == "user" for row in rows)
+
+
 def test_ifeval_has_541_prompts_with_834_instructions_that_the_rewards_read(place, tmp_path):
     path = place("ifeval/input_data.jsonl.gz")
     rows = list(load_dataset("ifeval", tmp_path, path.parent)["train"])

@@ -10,9 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from rvpo_jax.data.datasets import DownloadFailed, fetching, load_dataset, read_dataset
+from rvpo_jax.basics.refusals import Refusal
+from rvpo_jax.data.datasets import (
+    DownloadFailed,
+    fetching,
+    load_dataset,
+    original,
+    read_dataset,
+)
 from rvpo_jax.data.datasets.gsm8k import Gsm8k
-from rvpo_jax.data.datasets.public import Origin
+from rvpo_jax.data.datasets.public import Origin, Split
+from rvpo_jax.run.evaluation.programs import items_of_task
+from rvpo_jax.run.evaluation.tasks import find_task
 
 TRAIN = [{"question": f"{n} + 1?", "answer": f"#### {n + 1}"} for n in range(5)]
 TEST = [{"question": "0 + 0?", "answer": "#### 0"}]
@@ -70,6 +79,29 @@ def test_what_is_downloaded_is_said_before_and_then_loaded_and_kept(published, t
     again = load(tmp_path, "another cache")
     assert (list(again["train"]), events) == (list(splits["train"]), [])
     assert "tensorflow" not in sys.modules
+
+
+def test_a_task_without_a_path_has_the_rows_that_its_authors_publish(
+    published, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(fetching.tfds.core.constants, "DATA_DIR", str(tmp_path))
+    _, events = published
+    assert [item.row for item in items_of_task(find_task("gsm8k"), None)] == TEST
+    assert "Licence: MIT." in events[0]
+    with pytest.raises(Refusal, match="--task healthbench_meta needs --task-path"):
+        items_of_task(find_task("healthbench_meta"), None)
+
+
+def test_original_files_have_the_names_that_they_were_published_under(
+    published, tmp_path, monkeypatch
+):
+    site, _ = published
+    several = {"all": Split(files=("train.jsonl", "test.jsonl"))}
+    one = original(Gsm8k, "test", tmp_path / "downloads")
+    assert (one.name, one.read_bytes()) == ("test.jsonl", (site / "test.jsonl").read_bytes())
+    monkeypatch.setattr(Gsm8k, "splits", several)
+    folder = original(Gsm8k, "all", tmp_path / "downloads")
+    assert sorted(path.name for path in folder.iterdir()) == ["test.jsonl", "train.jsonl"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "removed"])

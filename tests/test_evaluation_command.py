@@ -200,7 +200,12 @@ def test_damaged_files_are_one_message(capsys, tmp_path, task, name, content, ex
             id="two answer",
         ),
         pytest.param([], "rvpo eval needs --workdir", id="nothing"),
-        pytest.param(["--task", "gsm8k", "--endpoint", "x"], "needs --task-path", id="no rows"),
+        pytest.param(
+            ["--task", "healthbench_meta", "--workdir", "x"], "needs --task-path", id="no rows"
+        ),
+        pytest.param(
+            ["--task", "gsm8k", "--endpoint", "x"], "needs --endpoint-model", id="no model"
+        ),
         pytest.param(
             ["--task", "gsm8k", "--responses", "x", "--rewards", "format"],
             "a task has its own grading",

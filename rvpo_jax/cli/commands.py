@@ -63,7 +63,8 @@ class Eval:
     gpqa_diamond, healthbench, or healthbench_meta (a grader against the labels of physicians);
     None: the run's own held-out prompts and rewards."""
     task_path: Path | None = None
-    """File of the task's rows, as its authors publish it; of BFCL v3 the folder."""
+    """File of the task's rows, as its authors publish it; of BFCL v3 the folder. None: those of the
+    answers with --responses, else they are downloaded, which is said first."""
     grader: str | None = None
     """Endpoint of the model that grades the answers to healthbench, one question per criterion."""
     grader_model: str | None = None

@@ -137,7 +137,6 @@ def _evaluate_task(command: Eval, console: Any) -> None:
     _check_positive("--max-tokens", command.max_tokens)
     _check_positive("--concurrency", command.concurrency)
     _check_one_source(command, task.name)
-    items = items_of_task(task, command.task_path)
     if command.responses is not None:
         if command.num_prompts is not None:
             raise Refusal(
@@ -146,14 +145,11 @@ def _evaluate_task(command: Eval, console: Any) -> None:
                 "Leave it out: all stored answers are graded.",
             )
         judged = _grader(command, task, console)
+        is_given = command.task_path is not None
+        items = items_of_task(task, command.task_path) if is_given else None
         evaluate_responses(task, command.responses, items, command.out, console, judged)
         return
-    if items is None:
-        raise Refusal(
-            f"--task {task.name} needs --task-path, its rows as its authors publish them.",
-            "Fetch them, and name the file or folder; nothing is downloaded.",
-        )
-    _evaluate_writer(command, task, items, console)
+    _evaluate_writer(command, task, console)
 
 
 def _check_one_source(command: Eval, task: str) -> None:
@@ -200,9 +196,14 @@ def _model_name(name: str | None, option: str) -> str:
     return name
 
 
-def _evaluate_writer(command: Eval, task: Any, items: Any, console: Any) -> None:
+def _evaluate_writer(command: Eval, task: Any, console: Any) -> None:
     from rvpo_jax.run.evaluation import generation
+    from rvpo_jax.run.evaluation.programs import items_of_task
 
+    model, judged = command.endpoint_model or "", _grader(command, task, console)
+    if command.endpoint is not None:
+        _model_name(model, "--endpoint")
+    items = items_of_task(task, command.task_path)  # last: it may download
     wanted = generation.Wanted(
         task=task,
         items=items,
@@ -211,13 +212,12 @@ def _evaluate_writer(command: Eval, task: Any, items: Any, console: Any) -> None
         temperature=command.temperature,
         max_tokens=command.max_tokens,
         out=command.out,
-        judged=_grader(command, task, console),
+        judged=judged,
         step=command.step,
     )
     if command.model_path is not None:
         generation.evaluate_model(wanted, command.model_path.expanduser(), console)
     elif command.endpoint is not None:
-        model = _model_name(command.endpoint_model, "--endpoint")
         generation.evaluate_endpoint(wanted, command.endpoint, model, command.concurrency, console)
     elif command.workdir is not None:
         from rvpo_jax.run.stored import stored_config

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.data.datasets.bfcl import BfclV3
-from rvpo_jax.data.datasets.fetching import DownloadFailed, fetch
+from rvpo_jax.data.datasets.fetching import DownloadFailed, fetch, original
 from rvpo_jax.data.datasets.gpqa import GpqaDiamond, permute_choices
 from rvpo_jax.data.datasets.gsm8k import Gsm8k
-from rvpo_jax.data.datasets.ifeval import Ifeval
+from rvpo_jax.data.datasets.ifeval import Ifbench, Ifeval
 from rvpo_jax.data.datasets.public import PublicRows
 from rvpo_jax.data.datasets.rlla import Rlla
 from rvpo_jax.data.datasets.rubrics import Healthbench, RarMedicine, RarScience
@@ -27,6 +27,7 @@ __all__ = [
     "PublicRows",
     "builder_of",
     "load_dataset",
+    "original",
     "permute_choices",
     "read_dataset",
 ]
@@ -39,6 +40,7 @@ DATASETS: dict[str, type[PublicRows]] = {
     "rar_medicine": RarMedicine,
     "rar_science": RarScience,
     "ifeval": Ifeval,
+    "ifbench": Ifbench,
     "gsm8k": Gsm8k,
     "healthbench": Healthbench,
     "gpqa_diamond": GpqaDiamond,

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from rvpo_jax.basics.checksums import damage, file_sum, is_file_sums
-from rvpo_jax.basics.files import write_text
+from rvpo_jax.basics.files import replacing, write_text
 from rvpo_jax.basics.raised import message_of
 from rvpo_jax.basics.refusals import Failure
 from rvpo_jax.data.datasets.public import Files, PublicRows
@@ -43,7 +44,7 @@ def fetch(dataset: type[PublicRows], download_dir: str | Path | None = None) -> 
     Raises:
       DownloadFailed: where a file cannot be fetched.
     """
-    folder = Path(download_dir or Path(tfds.core.constants.DATA_DIR, "downloads")).expanduser()
+    folder = _download_folder(download_dir)
     kept = folder / dataset.name / _KEPT
     files = _kept_files(dataset, kept)
     if files is not None:
@@ -66,6 +67,35 @@ def fetch(dataset: type[PublicRows], download_dir: str | Path | None = None) -> 
             f"{dataset.name}:FOLDER."
         ) from error
     return files
+
+
+def original(dataset: type[PublicRows], split: str, download_dir: str | Path | None = None) -> Path:
+    """The original files of a split under the names that their publisher gave them.
+
+    Args:
+      dataset: The builder.
+      split: Its name.
+      download_dir: As in ``fetch``, which gets them.
+
+    Returns:
+      The file, or the folder of several.
+
+    Raises:
+      DownloadFailed: as ``fetch``.
+      WriteError: where they cannot be copied.
+    """
+    files = fetch(dataset, download_dir)[split]
+    folder = _download_folder(download_dir) / dataset.name / "original"
+    for name, path in files.items():
+        copy = folder / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(copy) as part:
+            shutil.copyfile(path, part)
+    return folder / next(iter(files)) if len(files) == 1 else folder
+
+
+def _download_folder(download_dir: str | Path | None) -> Path:
+    return Path(download_dir or Path(tfds.core.constants.DATA_DIR, "downloads")).expanduser()
 
 
 def _names(dataset: type[PublicRows]) -> list[str]:

@@ -1,4 +1,4 @@
-"""IFEval: prompts with instructions that a program can check."""
+"""IFEval and IFBench: prompts with instructions that a program can check."""
 
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.data.datasets.public import Origin, PublicRows, Split, column, text, user
@@ -32,12 +32,46 @@ class Ifeval(PublicRows):
     @classmethod
     def to_row(cls, row: Row, where: str) -> Row:
         """See ``PublicRows``."""
-        names = column(row, "instruction_id_list", list, where)
-        kwargs = column(row, "kwargs", list, where)
-        if not names or len(names) != len(kwargs):
-            raise Refusal(
-                f"{where} must have as many kwargs as instructions, one or more, got "
-                f"{len(kwargs)} and {len(names)}.",
-                "Take the files as they were published.",
-            )
-        return row | {"prompt": user(text(row, "prompt", where))}
+        return _checked(row, where)
+
+
+class Ifbench(PublicRows):
+    """IFBench: 300 prompts with 58 kinds of instructions that IFEval does not have.
+
+    For evaluation. Columns as those of IFEval. Its kinds have no checkers here: rewards of
+    instructions refuse them.
+    """
+
+    origin = Origin(
+        base="https://raw.githubusercontent.com/allenai/IFBench/main/data/",
+        homepage="https://github.com/allenai/IFBench",
+        licence="ODC-BY-1.0 (data), prompts from WildChat",
+        citation="Pyatkin et al. 2025, Generalizing Verifiable Instruction Following, "
+        "arXiv:2507.02833",
+        megabytes=0.3,
+    )
+    splits = {
+        "test": Split(
+            files=("IFBench_test.jsonl",),
+            patterns=("ifbench*.jsonl*", "test-*.parquet"),
+            num_rows=300,
+        )
+    }
+
+    @classmethod
+    def to_row(cls, row: Row, where: str) -> Row:
+        """See ``PublicRows``."""
+        return _checked(row, where)
+
+
+def _checked(row: Row, where: str) -> Row:
+    """A row with as many arguments as instructions."""
+    names = column(row, "instruction_id_list", list, where)
+    kwargs = column(row, "kwargs", list, where)
+    if not names or len(names) != len(kwargs):
+        raise Refusal(
+            f"{where} must have as many kwargs as instructions, one or more, got "
+            f"{len(kwargs)} and {len(names)}.",
+            "Take the files as they were published.",
+        )
+    return row | {"prompt": user(text(row, "prompt", where))}

@@ -107,6 +107,7 @@ class Task:
       measures: the table.
       sections: further tables.
       notes: sentences on what is out or was not scored.
+      dataset: data set and split of its rows, to download where the user has no file of them.
       pass_channel: channel that is 1 for a right answer, which pass@k counts; None: there is none.
       item_of: the item that an answer's own columns describe, where they suffice for grading.
     """
@@ -123,4 +124,5 @@ class Task:
     sections: Callable[[Sequence[Graded]], list[Section]] = lambda graded: []
     notes: Callable[[Sequence[Graded]], list[str]] = lambda graded: []
     item_of: Callable[[Mapping[str, Any]], Item | None] = lambda columns: None
+    dataset: tuple[str, str] | None = None
     pass_channel: str | None = None

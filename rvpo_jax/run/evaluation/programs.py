@@ -30,20 +30,31 @@ COMPARISON = "comparison.json"
 Judged = Callable[[Answered, Path], Answered]
 
 
-def items_of_task(task: Task, path: Path | None) -> list[Item] | None:
+def items_of_task(task: Task, path: Path | None) -> list[Item]:
     """The rows of a task: the one place that says where they come from.
 
     Args:
       task: whose rows.
-      path: local file or folder of the original; None: there is none.
+      path: local file or folder of the original; None: they are downloaded, which is said first.
 
     Returns:
-      The items; None without a path.
+      The items.
 
     Raises:
-      Refusal: when the rows cannot be read, or are none of this task.
+      Refusal: when the rows cannot be read, are none of this task or cannot be downloaded.
+      DownloadFailed: when they are not to be had.
     """
-    return None if path is None else task.read(path.expanduser())
+    if path is not None:
+        return task.read(path.expanduser())
+    if task.dataset is None:
+        raise Refusal(
+            f"--task {task.name} needs --task-path, its rows as its authors publish them.",
+            "Fetch them, and name the file or folder.",
+        )
+    from rvpo_jax.data.datasets import builder_of, original
+
+    name, split = task.dataset
+    return task.read(original(builder_of(name), split))
 
 
 def evaluate_responses(

@@ -206,6 +206,7 @@ BFCL_V3 = Task(
     name="bfcl_v3",
     source="github.com/ShishirPatil/gorilla",
     read=_read,
+    dataset=("bfcl_v3", "test"),
     keys=("id", "key"),
     text_of=lambda item: _turns(item)[-1]["content"],
     ask=_ask_python,

@@ -136,6 +136,7 @@ GPQA_DIAMOND = Task(
     name="gpqa_diamond",
     source="arXiv:2311.12022; github.com/openai/simple-evals",
     read=_read,
+    dataset=("gpqa_diamond", "test"),
     keys=("Record ID", "key"),
     text_of=lambda item: str(item.row["Question"]),
     ask=_ask,

@@ -94,6 +94,7 @@ GSM8K = Task(
     name="gsm8k",
     source="github.com/openai/grade-school-math",
     read=_read,
+    dataset=("gsm8k", "test"),
     keys=("key",),
     text_of=lambda item: str(item.row["question"]),
     ask=_ask,

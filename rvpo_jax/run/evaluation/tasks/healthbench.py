@@ -241,6 +241,7 @@ HEALTHBENCH = Task(
     name="healthbench",
     source="arXiv:2505.08775; github.com/openai/simple-evals",
     read=_read,
+    dataset=("healthbench", "test"),
     keys=("prompt_id", "key"),
     text_of=lambda item: str(item.row["prompt"][-1]["content"]),
     ask=_ask,

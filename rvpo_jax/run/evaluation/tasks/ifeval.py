@@ -233,6 +233,7 @@ IFEVAL = Task(
     name="ifeval",
     source="arXiv:2311.07911",
     read=_read,
+    dataset=("ifeval", "train"),
     keys=("key",),
     text_of=lambda item: str(item.row.get("prompt", "")),
     ask=_ask,
