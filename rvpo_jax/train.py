@@ -20,18 +20,19 @@ from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.run import parallel, pulse
 from rvpo_jax.run.bucket import run_folder
 from rvpo_jax.run.checkpoint import Checkpoints
+from rvpo_jax.run.collect import collect
 from rvpo_jax.run.console import make_console, opening_lines
 from rvpo_jax.run.parallel import processes
 from rvpo_jax.run.profile import traced_steps
-from rvpo_jax.run.recorder import Laps, NonFiniteError, Recorder, Sampled
+from rvpo_jax.run.recorder import Laps, NonFiniteError, Recorder
 from rvpo_jax.run.restore import start_or_resume
 from rvpo_jax.run.setup import Run, build_run, make_stream
 from rvpo_jax.run.shorten import shorten
 from rvpo_jax.run.stopping import Stopped, stop_requests, stopped
 from rvpo_jax.run.workdir import claim_workdir, write_config
-from rvpo_jax.types import Batch, Rollout, TrainState
+from rvpo_jax.types import Batch, TrainState
 
-__all__ = ["NonFiniteError", "Stopped", "make_batch", "train"]
+__all__ = ["NonFiniteError", "Stopped", "train"]
 
 
 def train(config: Config, workdir: str | Path, console: Console | None = None) -> TrainState:
@@ -75,7 +76,8 @@ def train(config: Config, workdir: str | Path, console: Console | None = None) -
                     if step == 0 or (config.eval.every and step % config.eval.every == 0):
                         record.evaluation(step, run.policy.sampling_params(state))
                     laps = Laps(step)
-                    sampled = _sample_and_score(run, state, next(stream), key, laps)
+                    keys = processes.mine(prompt_keys(key, step, config.rollout.num_prompts))
+                    sampled = collect(run, state, next(stream), keys, laps)
                     batch = _with_reference(run, shorten(sampled.batch), reference, state.frozen)
                     new_state, *outcome = run.train_step(state, batch)
                     judged, metrics = jax.device_get(outcome)
@@ -94,53 +96,6 @@ def train(config: Config, workdir: str | Path, console: Console | None = None) -
                 record.evaluation(int(state.step), run.policy.sampling_params(state))
         _finish(record, config, workdir, console)
     return state
-
-
-def _sample_and_score(
-    run: Run,
-    state: TrainState,
-    examples: list[dict[str, Any]],
-    key: jax.Array,
-    laps: Laps,
-) -> Sampled:
-    """One rollout batch: B prompts, G completions each, M rewards of every completion.
-
-    Of several processes, each has its share of the prompts here.
-    """
-    task, rollout_config = run.task, run.config.rollout
-    sample = run.policy.sampler(rollout_config.group_size)
-    keys = processes.mine(prompt_keys(key, laps.step, rollout_config.num_prompts))
-    inputs = (*task.encode_batch(examples), keys)
-    rollout = sample(run.policy.sampling_params(state), *inputs)
-    laps.lap("rollout")
-    texts = task.decode_batch(rollout)
-    scores = task.score(texts, examples)
-    batch = make_batch(rollout, scores.rewards, scores.where)
-    laps.lap("reward")
-    return Sampled(examples=examples, texts=texts, batch=batch, rollout=rollout, scores=scores)
-
-
-def make_batch(rollout: Rollout, rewards: Any, where: Any) -> Batch:
-    """Joins a rollout with its rewards.
-
-    Args:
-      rollout: B prompts with G completions each.
-      rewards: ``[B * G, M]`` float32.
-      where: ``[B * G, M]`` bool.
-
-    Returns:
-      The batch.
-    """
-    groups = (*rollout.completions.shape[:2], -1)
-    return Batch(
-        prompts=rollout.prompts,
-        prompt_mask=rollout.prompt_mask,
-        completions=rollout.completions,
-        completion_mask=rollout.completion_mask,
-        old_logprobs=rollout.logprobs,
-        rewards=rewards.reshape(groups),
-        where=where.reshape(groups),
-    )
 
 
 def _finish(record: Recorder, config: Config, workdir: Path, console: Console) -> None:

@@ -84,6 +84,9 @@ class RolloutConfig(Checked, section="rollout"):
         int, Bound(ge=2, hint="A group needs two completions to be standardised.")
     ] = 8
     """G: completions per prompt, at least 2."""
+    num_parts: Annotated[int, Positive] = 1
+    """Parts that the prompts of a step are sampled in: one is scored while the next is sampled, for
+    rewards that wait, such as a judge. Same completions; decoding has smaller batches."""
     max_prompt_tokens: Annotated[int | None, Positive] = None
     """P: longer prompts are dropped and counted; None: 128 for the embedded task, else 4096."""
     max_completion_tokens: Annotated[int, Positive] = 48
@@ -98,6 +101,11 @@ class RolloutConfig(Checked, section="rollout"):
     top_p: Annotated[float, Bound(gt=0, le=1, hint="1 is off.")] = 1.0
     """Sample from the smallest set of tokens with at least this probability; 1: all."""
 
+    @property
+    def prompts_at_once(self) -> int:
+        """Prompts of a part, over all devices."""
+        return self.num_prompts // self.num_parts
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig(Checked, section="data"):
@@ -106,7 +114,7 @@ class DataConfig(Checked, section="data"):
     source: str = "embedded"
     """embedded: the built-in tool-calling task; or a public data set, which is downloaded, or read
     from NAME:PATH, its original files: rlla, rar_medicine, rar_science, ifeval, gsm8k, healthbench,
-    gpqa_diamond, bfcl_v3; or a .jsonl, .json, .csv or .parquet file of your rows."""
+    gpqa_diamond, bfcl_v3, ifbench; or a .jsonl, .json, .csv or .parquet file of your rows."""
     eval_source: str | None = None
     """Rows to evaluate on, as in source. None: what the data set keeps for it, else eval_frac."""
     rewards: tuple[str | Callable[..., Any], ...] = ()

@@ -73,7 +73,7 @@ def _sampler(run: Run, state: Any, found: dict[str, Any], dump: Path) -> dict[st
     rollout, layout = run.config.rollout, run.policy.layout
     params = layout.sampling_shapes(join(state.params, state.frozen))
     found["sampling_copy"], found["cache"] = bytes_on_device(params), cache_bytes(run)
-    num, width = rollout.num_prompts, run.task.prompt_tokens
+    num, width = rollout.prompts_at_once, run.task.prompt_tokens
     arrays = (
         jax.ShapeDtypeStruct((num, width), np.int32),
         jax.ShapeDtypeStruct((num, width), bool),
@@ -83,9 +83,10 @@ def _sampler(run: Run, state: Any, found: dict[str, Any], dump: Path) -> dict[st
     # Full completions, one wave of slots after the other.
     own = num // layout.num_shards * rollout.group_size
     waves = -(-own // (run.policy.num_slots(rollout.group_size) or own))
-    found["rounds"] = waves * rollout.max_completion_tokens
+    rounds = waves * rollout.max_completion_tokens
+    found["rounds"] = rollout.num_parts * rounds
     sample = run.policy.mapped_sampler(rollout.group_size)
-    return _compiled(lambda: sample.program(params, arrays), params, dump, found["rounds"])
+    return _compiled(lambda: sample.program(params, arrays), params, dump, rounds)
 
 
 def _model_flops(run: Run) -> float:

@@ -92,7 +92,7 @@ def sizes_of(config: Config) -> Sizes:
         gradients=trained,
         copy=bytes_on_device(copy),
         completion=bytes_on_device(cache),
-        num_completions=rollout.num_prompts * rollout.group_size,
+        num_completions=rollout.prompts_at_once * rollout.group_size,
         num_slots=rollout.num_slots,
         kv_heads=model.kv_heads,
     )

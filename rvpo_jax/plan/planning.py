@@ -207,7 +207,8 @@ def summary(found: dict[str, Any], config: Config, topology: Topology, mesh: str
     prompts = found["prompt_tokens"] / rollout.max_completion_tokens
     share = 0.5 + prompts / (1 if rollout.num_slots else rollout.group_size)
     reads = found["rounds"] * (found["sampling_copy"] + share * found["cache"] / tensor)
-    sampling = max(reads / chip.bandwidth, _moved(sampler) / chip.links)
+    moved = rollout.num_parts * _moved(sampler)
+    sampling = max(reads / chip.bandwidth, moved / chip.links)
     least = max(products, memory, links) + sampling
     return found | {
         "topology": str(topology),

@@ -9,7 +9,8 @@ from rvpo_jax.plan.chips import GIB
 
 LEVERS = (
     "What helps: a larger slice, more fsdp or tensor, a smaller loss.microbatch_size, model.remat, "
-    "optim.moment_dtype bfloat16, model.lora_rank; for the sampler rollout.num_slots."
+    "optim.moment_dtype bfloat16, model.lora_rank; for the sampler rollout.num_slots, "
+    "rollout.num_parts."
 )
 
 

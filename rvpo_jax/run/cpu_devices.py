@@ -46,7 +46,8 @@ def num_cpu_devices(config: Config, workdir: Path, num_cores: int) -> int:
     processes = config.parallel.processes or 1
     if had and len(had) % processes == 0 and all(name.startswith("cpu:") for name in had):
         return len(had) // processes
-    splits = config.rollout.num_prompts % (2 * config.loss.num_minibatches) == 0
+    parts = (config.loss.num_minibatches, config.rollout.num_parts)
+    splits = all(config.rollout.num_prompts % (2 * number) == 0 for number in parts)
     small = config.model.path is None and config.model.preset in SMALL
     usual = config.parallel.impl != "jit"
     alone = processes == 1 and config.parallel.coordinator is None

@@ -103,7 +103,7 @@ def _sampler_shape(run: Run, params: Any, num_prompts: int) -> tuple[int, int]:
     in the places of a group: as many as hold the tokens of a rollout.
     """
     rollout = run.config.rollout
-    few, group_size = rollout.num_prompts, rollout.group_size
+    few, group_size = rollout.prompts_at_once, rollout.group_size
     if num_prompts <= few or sum(leaf.size for leaf in jax.tree.leaves(params)) < LARGE:
         return few, group_size
     width = rollout.max_completion_tokens

@@ -83,11 +83,11 @@ def cache_bytes(run: Run) -> int:
     rollout, shards = run.config.rollout, run.policy.layout.num_shards
     cache = jax.eval_shape(
         lambda: run.policy.model.empty_cache(
-            rollout.num_prompts // shards, rollout.group_size, rollout.max_completion_tokens
+            rollout.prompts_at_once // shards, rollout.group_size, rollout.max_completion_tokens
         )
     )
     slots = run.policy.num_slots(rollout.group_size)
-    completions = rollout.num_prompts // shards * rollout.group_size
+    completions = rollout.prompts_at_once // shards * rollout.group_size
     share = 1.0 if slots is None else min(slots, completions) / completions
     return int(bytes_on_device(cache) * share)
 

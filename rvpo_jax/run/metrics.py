@@ -50,10 +50,12 @@ Name                              Meaning, unit
 ``rollout/length_mean``           completion length, tokens
 ``rollout/truncated_frac``        share of completions cut at the length limit
 ``time/rollout_s``                sampling, seconds
-``time/reward_s``                 scoring, seconds
+``time/reward_s``                 scoring, seconds; with ``rollout.num_parts`` what is left of it
+                                  when all is sampled
 ``time/update_s``                 train step, seconds
 ``time/record_s``                 metrics, ``rollouts/`` and ``samples.jsonl``, seconds
 ``time/step_s``                   the whole step up to its line in this file, seconds
+``perf/reward_wait_frac``         share of the step in which all waits for rewards
 ``perf/rollout_tokens_per_s``     completion tokens sampled per second, all devices
 ``perf/update_tokens_per_s``      completion tokens trained on per second, all devices
 ``perf/rollout_useful_frac``      completion tokens over token positions that decoding computed

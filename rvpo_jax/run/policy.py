@@ -46,6 +46,7 @@ class Policy:
         self._rollout = config.rollout
         self._samplers: dict[tuple[int, float | None], Sampler] = {}
         loss = config.loss
+        _check_parts(config.rollout, layout.num_shards)
         per_device = config.rollout.num_prompts // layout.num_shards
         self._microbatch_tokens = loss.microbatch_tokens
         if loss.microbatch_tokens is None:
@@ -139,8 +140,17 @@ class Policy:
         """
         if self._rollout.num_slots is not None or self.layout.devices[0].platform != "cpu":
             return self._rollout.num_slots
-        num = self._rollout.num_prompts // self.layout.num_shards * group_size
+        num = self._rollout.prompts_at_once // self.layout.num_shards * group_size
         return max(num // 16, 32)
+
+
+def _check_parts(rollout: RolloutConfig, num_shards: int) -> None:
+    if rollout.num_prompts % (rollout.num_parts * num_shards):
+        raise Refusal(
+            f"rollout.num_prompts = {rollout.num_prompts} must be divisible by rollout.num_parts = "
+            f"{rollout.num_parts} times {num_shards} device(s).",
+            "Change one of them: each part has as many prompts on each device.",
+        )
 
 
 def _check_microbatch_tokens(microbatch_tokens: int, rollout: RolloutConfig, model: Model) -> None:

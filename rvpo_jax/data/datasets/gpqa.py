@@ -79,14 +79,37 @@ def permute_choices(row: Row, seed: int) -> Row:
     >>> permuted["choices"][LETTERS.index(permuted["answer"])]
     '2'
     """
-    right = row["choices"][LETTERS.index(row["answer"])]
-    choices = sorted(row["choices"])
-    random.Random(f"gpqa\n{seed}\n{row['question']}").shuffle(choices)
+    order = choice_order(row["question"], row["choices"], seed)
+    choices = [row["choices"][number] for number in order]
     return row | {
         "prompt": gpqa_prompt(row["question"], choices),
         "choices": choices,
-        "answer": LETTERS[choices.index(right)],
+        "answer": LETTERS[order.index(LETTERS.index(row["answer"]))],
     }
+
+
+def choice_order(question: str, choices: Sequence[str], seed: int) -> list[int]:
+    """The order in which options are shown: one for each question and seed.
+
+    Args:
+      question: Of a row.
+      choices: Four texts, in any order.
+      seed: Another one, another order.
+
+    Returns:
+      The places of the options in ``choices``.
+
+    Source:
+      Ours.
+
+    >>> [["2", "3", "4", "5"][i] for i in choice_order("1 + 1?", ["2", "3", "4", "5"], 0)] == [
+    ...     ["5", "4", "3", "2"][i] for i in choice_order("1 + 1?", ["5", "4", "3", "2"], 0)
+    ... ]
+    True
+    """
+    order = sorted(range(len(choices)), key=choices.__getitem__)
+    random.Random(f"gpqa\n{seed}\n{question}").shuffle(order)
+    return order
 
 
 def gpqa_prompt(question: str, choices: Sequence[str]) -> list[dict[str, str]]:

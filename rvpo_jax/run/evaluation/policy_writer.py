@@ -78,7 +78,7 @@ def policy_writer(
     run = assemble(config, task)
     params, sample = _params(run, workdir, step), run.policy.sampler(1, temperature)
     num_items = 1 + max(question.place for question in questions)
-    at_once = config.rollout.num_prompts
+    at_once = config.rollout.prompts_at_once
 
     def write(left: Sequence[Question]) -> Iterator[Written]:
         # Prompts of about one length share a batch: the rest of its width is padding.

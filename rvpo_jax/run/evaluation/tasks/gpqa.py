@@ -4,7 +4,6 @@ An answer means nothing without the order of its options: it is stored with it a
 the numbers of the options (0 is the correct one) in the order in which they were shown.
 """
 
-import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from rvpo_jax.basics.raised import excerpt
 from rvpo_jax.basics.refusals import Refusal
-from rvpo_jax.data.datasets.gpqa import LETTERS, OPTIONS, gpqa_prompt
+from rvpo_jax.data.datasets.gpqa import LETTERS, OPTIONS, choice_order, gpqa_prompt
 from rvpo_jax.run.evaluation.estimates import rate_of
 from rvpo_jax.run.evaluation.items import (
     Answer,
@@ -64,7 +63,12 @@ def permutation_of(item: Item, seed: int) -> list[int]:
     Returns:
       The numbers 0 to 3; 0 is the correct option.
     """
-    return random.Random(f"{seed} {item.key}").sample(range(4), 4)
+    return choice_order(str(item.row["Question"]).strip(), _options(item), seed)
+
+
+def _options(item: Item) -> list[str]:
+    """The right one first."""
+    return [str(item.row[name]).strip() for name in OPTIONS]
 
 
 def grade(item: Item, answer: Answer) -> Grade:
@@ -128,7 +132,8 @@ def _read(path: Path) -> list[Item]:
 
 def _ask(item: Item, seed: int) -> tuple[Prompt, dict[str, Any]]:
     order = permutation_of(item, seed)
-    choices = [str(item.row[OPTIONS[number]]).strip() for number in order]
+    options = _options(item)
+    choices = [options[number] for number in order]
     return gpqa_prompt(str(item.row["Question"]).strip(), choices), {"permutation": order}
 
 
