@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from rvpo_jax import Config
+from rvpo_jax import AdvantageConfig, Config
 from rvpo_jax.config import CheckpointConfig, DataConfig, EvalConfig, LogConfig, ModelConfig
+from rvpo_jax.lab.language_runs import METHODS
 from rvpo_jax.rewards import EMBEDDED_REWARDS
 
 SEEDS = tuple(range(10))
@@ -15,8 +16,20 @@ TASKS = {
     "brevity": EMBEDDED_REWARDS,
     "terseness": tuple("terseness" if n == "brevity" else n for n in EMBEDDED_REWARDS),
 }
+# The rules that experiments/rules puts first in one half of its worlds or the other; the running
+# Tchebycheff rule is not whitened in its source.
+RULES = {
+    "three": METHODS,
+    "seven": {
+        **METHODS,
+        "utility c=5": AdvantageConfig(method="rvpo_utility"),
+        "utility c=0": AdvantageConfig(method="rvpo_utility", options={"trust": 0.0}),
+        "level soft-min": AdvantageConfig(method="rvpo_level"),
+        "running Tchebycheff": AdvantageConfig(method="tchebycheff_running", whiten="none"),
+    },
+}
 # The first of each is the default; "leaky" parameters name the code in 7 of 10 answers.
-OPTIONS = {"start": ("warm", "leaky"), "task": tuple(TASKS)}
+OPTIONS = {"start": ("warm", "leaky"), "task": tuple(TASKS), "rules": tuple(RULES)}
 LOG = LogConfig(console_every=50, samples_every=0, rollouts="none", audit=False)
 
 

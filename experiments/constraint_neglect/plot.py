@@ -43,7 +43,7 @@ def _finals(axes, values: dict, data: dict) -> None:
     )  # fmt: skip
     for index, (method, seeds) in enumerate(data["finals"].items()):
         color, marker = (rule_style(method)[name] for name in ("color", "marker"))
-        height = places + 0.22 * (1 - index)
+        height = places + 0.22 - 0.44 * index / max(len(data["finals"]) - 1, 1)
         for found in seeds:
             finals = [found[name] for name in names]
             axes.plot(finals, height, marker, color=color, alpha=0.35, markersize=4, mew=0)

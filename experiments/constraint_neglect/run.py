@@ -1,6 +1,7 @@
 """Which channels each method gives up on the embedded task.
 
 python experiments/constraint_neglect/run.py [--smoke] [--check] [--start leaky] [--task terseness]
+    [--rules seven]
 
 Finished runs are kept in runs/constraint_neglect and not trained again.
 """
@@ -35,11 +36,11 @@ def curves(run) -> dict[str, list[float]]:
     return {**found, ALL_MET: [row["reward/joint_pass_rate"] for row in run.rows]}
 
 
-def measure(seeds, smoke: bool, start: str, task: str) -> Outcome:
-    """Trains every method with every seed."""
+def measure(seeds, smoke: bool, start: str, task: str, rules: str) -> Outcome:
+    """Trains every rule with every seed; runs are shared between three rules and seven."""
     settings = (config.smoke_config if smoke else config.get_config)(start, task)
     folder = Path("runs/constraint_neglect") / f"{start}_{task}" / ("smoke" if smoke else "")
-    runs = train_methods(settings, seeds, folder)
+    runs = train_methods(settings, seeds, folder, config.RULES[rules])
     found = {method: [outcomes(run) for run in some] for method, some in runs.items()}
     values, tests = summarize(found, config.REFERENCE)
     data = {
