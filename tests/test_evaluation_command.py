@@ -5,6 +5,7 @@ import dataclasses
 import gzip
 import json
 import math
+import time
 
 import jax.numpy as jnp
 import pyarrow as pa
@@ -323,6 +324,19 @@ def test_what_was_answered_is_not_asked_again(capsys, tmp_path, task, no_key, mo
     assert code == 2
     assert "answers of other settings: temperature '0.0' there, '0.5' here" in text
     assert measures(tmp_path / "out")["accuracy"]["rate"] == 1
+
+
+def test_an_endpoint_is_asked_no_faster_than_allowed(capsys, tmp_path, task, no_key):
+    begun = time.monotonic()
+    with judging(answer=calculates) as server:
+        rate = ("--requests-per-min", "600")
+        assert run(capsys, *asking(server, task, tmp_path / "out", *rate))[0] == 0
+        assert len(server.bodies) == 4
+        # A tenth of a second between any two of the four: never less, however slow the machine is.
+        assert time.monotonic() - begun >= 0.3
+        rate = ("--requests-per-min", "0")
+        code, text = run(capsys, *asking(server, task, tmp_path / "other", *rate))
+    assert (code, "--requests-per-min must be > 0" in text) == (2, True)
 
 
 def test_each_seed_is_an_answer_of_its_own(capsys, tmp_path, task, no_key):

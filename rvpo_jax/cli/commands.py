@@ -79,7 +79,9 @@ class Eval:
     max_tokens: int | None = None
     """With --task: longest answer, tokens; None: that of the run, else 1024."""
     concurrency: int = 8
-    """Questions to the endpoint at the same time."""
+    """Questions to the endpoint, or to the grader, at the same time."""
+    requests_per_min: float | None = None
+    """Questions to each of them per minute; None: as many as there are."""
     rewards: tuple[str, ...] = ()
     """Reward functions to score with, by name or FILE.py:FUNCTION; empty: those of the run."""
     trust: bool = False

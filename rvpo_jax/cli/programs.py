@@ -1,5 +1,6 @@
 """What each command does; what it needs is imported when it runs. Each returns the exit code."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -136,6 +137,11 @@ def _evaluate_task(command: Eval, console: Any) -> None:
         )
     _check_positive("--max-tokens", command.max_tokens)
     _check_positive("--concurrency", command.concurrency)
+    if command.requests_per_min is not None and not 0 < command.requests_per_min < math.inf:
+        raise Refusal(
+            f"--requests-per-min must be > 0, got {command.requests_per_min}.",
+            "Leave it out for no limit.",
+        )
     _check_one_source(command, task.name)
     if command.responses is not None:
         if command.num_prompts is not None:
@@ -184,7 +190,13 @@ def _grader(command: Eval, task: Any, console: Any) -> Any:
     from rvpo_jax.run.evaluation.generation import grader_at
 
     model = _model_name(command.grader_model, "--grader")
-    return grader_at(command.grader, model, command.concurrency, console)
+    return grader_at(command.grader, model, _pace(command), console)
+
+
+def _pace(command: Eval) -> Any:
+    from rvpo_jax.run.evaluation.endpoint_writer import Pace
+
+    return Pace(command.concurrency, command.requests_per_min)
 
 
 def _model_name(name: str | None, option: str) -> str:
@@ -218,7 +230,7 @@ def _evaluate_writer(command: Eval, task: Any, console: Any) -> None:
     if command.model_path is not None:
         generation.evaluate_model(wanted, command.model_path.expanduser(), console)
     elif command.endpoint is not None:
-        generation.evaluate_endpoint(wanted, command.endpoint, model, command.concurrency, console)
+        generation.evaluate_endpoint(wanted, command.endpoint, model, _pace(command), console)
     elif command.workdir is not None:
         from rvpo_jax.run.stored import stored_config
 

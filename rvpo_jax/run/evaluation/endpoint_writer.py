@@ -10,13 +10,15 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from typing import Any, NamedTuple
 
 from rvpo_jax.basics.raised import excerpt
 from rvpo_jax.basics.refusals import Failure
 from rvpo_jax.rewards.judge.http import CUT, CallFailed, Endpoint
+from rvpo_jax.rewards.judge.limits import Limits
 from rvpo_jax.rewards.judge.retries import retrying
 from rvpo_jax.rewards.judge.settings import Judge, check_address
+from rvpo_jax.rewards.judge.store import Store
 from rvpo_jax.run.evaluation.writing import Question, Written
 
 LOG = logging.getLogger(__name__)
@@ -25,8 +27,15 @@ TIMEOUT_S = 600.0  # for a whole answer
 HOPELESS = 3  # questions that are refused before any is served
 
 
+class Pace(NamedTuple):
+    """How fast an endpoint may be asked."""
+
+    concurrency: int  # questions at the same time
+    requests_per_min: float | None = None  # None: as many as there are
+
+
 def endpoint_of(
-    option: str, address: str, model: str, temperature: float, max_tokens: int, concurrency: int
+    option: str, address: str, model: str, *, temperature: float, max_tokens: int, pace: Pace
 ) -> Judge:
     """A model behind an endpoint, as the judge's client takes it.
 
@@ -36,7 +45,7 @@ def endpoint_of(
       model: as the endpoint calls it.
       temperature: of the sampling.
       max_tokens: longest answer.
-      concurrency: questions at the same time.
+      pace: how fast it may be asked.
 
     Returns:
       The settings; a key is sent where the environment holds one.
@@ -50,7 +59,8 @@ def endpoint_of(
         model=model,
         temperature=temperature,
         max_tokens=max_tokens,
-        concurrency=concurrency,
+        concurrency=pace.concurrency,
+        requests_per_min=pace.requests_per_min,
         timeout_s=TIMEOUT_S,
         key_variable=KEY_VARIABLE if os.environ.get(KEY_VARIABLE, "").strip() else None,
     )
@@ -103,6 +113,7 @@ class _Asking:
 
     def __post_init__(self) -> None:
         self._tries = retrying(self.model, self._is_worth_it, self.ended.wait)
+        self._limits = Limits(self.model, Store(), sleep=self._nap)
 
     def answer(self, question: Question) -> Written | None:
         """The answer; None where the endpoint refuses this question."""
@@ -134,9 +145,14 @@ class _Asking:
         )
 
     def _call(self, body: dict[str, Any]) -> Any:
-        if self.ended.is_set():
-            raise CallFailed("the evaluation ends", again=False, fatal=True)
+        self._nap(0)
+        self._limits.wait(tokens=0)
         return self.endpoint.call(body)
+
+    def _nap(self, seconds: float) -> None:
+        """Waits, unless what is waited for is no longer wanted."""
+        if self.ended.wait(seconds):
+            raise CallFailed("the evaluation ends", again=False, fatal=True)
 
     def _is_worth_it(self, error: BaseException) -> bool:
         """Not where nobody has answered yet: the address is wrong."""

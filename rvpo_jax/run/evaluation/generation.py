@@ -12,6 +12,7 @@ from rvpo_jax.basics.files import to_json
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Config, ModelConfig
 from rvpo_jax.run.bucket import in_bucket
+from rvpo_jax.run.evaluation.endpoint_writer import Pace
 from rvpo_jax.run.evaluation.items import Item, Task
 from rvpo_jax.run.evaluation.programs import DEFAULT_OUT, Judged, as_folder, finish
 from rvpo_jax.run.evaluation.results import fingerprint_of
@@ -50,13 +51,13 @@ class Wanted:
     step: int | None = None
 
 
-def grader_at(address: str, model: str, concurrency: int, console: Console) -> Judged:
+def grader_at(address: str, model: str, pace: Pace, console: Console) -> Judged:
     """A grader behind an OpenAI-compatible endpoint.
 
     Args:
       address: of the endpoint.
       model: as the endpoint calls it.
-      concurrency: questions at the same time.
+      pace: how fast it may be asked.
       console: where to show progress.
 
     Returns:
@@ -68,7 +69,12 @@ def grader_at(address: str, model: str, concurrency: int, console: Console) -> J
     from rvpo_jax.run.evaluation.endpoint_writer import endpoint_of, write
     from rvpo_jax.run.evaluation.verdicts import with_verdicts
 
-    grader = endpoint_of("--grader", address, model, GRADER_TEMPERATURE, GRADER_TOKENS, concurrency)
+    grader = endpoint_of(
+        *("--grader", address, model),
+        temperature=GRADER_TEMPERATURE,
+        max_tokens=GRADER_TOKENS,
+        pace=pace,
+    )
     settings = {"grader": model, "grader_at": address}
     return lambda answered, folder: with_verdicts(
         answered, lambda left: write(grader, left), folder, settings, console
@@ -147,7 +153,7 @@ def evaluate_model(wanted: Wanted, path: Path, console: Console) -> None:
 
 
 def evaluate_endpoint(
-    wanted: Wanted, address: str, model: str, concurrency: int, console: Console
+    wanted: Wanted, address: str, model: str, pace: Pace, console: Console
 ) -> None:
     """Has a model behind an OpenAI-compatible endpoint answer a task.
 
@@ -155,7 +161,7 @@ def evaluate_endpoint(
       wanted: what is to be answered.
       address: of the endpoint.
       model: as the endpoint calls it.
-      concurrency: questions at the same time.
+      pace: how fast it may be asked.
       console: where to print.
 
     Raises:
@@ -165,7 +171,9 @@ def evaluate_endpoint(
     from rvpo_jax.run.evaluation.endpoint_writer import endpoint_of, write
 
     temperature, max_tokens = wanted.temperature or 0.0, wanted.max_tokens or DEFAULT_MAX_TOKENS
-    endpoint = endpoint_of("--endpoint", address, model, temperature, max_tokens, concurrency)
+    endpoint = endpoint_of(
+        *("--endpoint", address, model), temperature=temperature, max_tokens=max_tokens, pace=pace
+    )
     _answer(
         wanted,
         lambda questions: lambda left: write(endpoint, left),
