@@ -16,7 +16,6 @@ from rvpo_jax.basics.text import printable
 from rvpo_jax.config import Config
 from rvpo_jax.method.frozen import join
 from rvpo_jax.method.policy_loss import needs_reference
-from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.run import parallel, pulse
 from rvpo_jax.run.bucket import run_folder
 from rvpo_jax.run.checkpoint import Checkpoints
@@ -76,8 +75,7 @@ def train(config: Config, workdir: str | Path, console: Console | None = None) -
                     if step == 0 or (config.eval.every and step % config.eval.every == 0):
                         record.evaluation(step, run.policy.sampling_params(state))
                     laps = Laps(step)
-                    keys = processes.mine(prompt_keys(key, step, config.rollout.num_prompts))
-                    sampled = collect(run, state, next(stream), keys, laps)
+                    sampled = collect(run, state, next(stream), key, laps)
                     batch = _with_reference(run, shorten(sampled.batch), reference, state.frozen)
                     new_state, *outcome = run.train_step(state, batch)
                     judged, metrics = jax.device_get(outcome)

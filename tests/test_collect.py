@@ -8,7 +8,6 @@ import pytest
 
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Config, DataConfig, ParallelConfig, RolloutConfig
-from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.rewards import reward_channel
 from rvpo_jax.run.collect import collect
 from rvpo_jax.run.recorder import Laps
@@ -31,9 +30,7 @@ def make_run(workdir, num_parts, *rewards):
 def collected(run):
     state = run.policy.layout.place(run.initial_state())
     laps = Laps(0)
-    sampled = collect(
-        run, state, next(make_stream(run)), prompt_keys(jax.random.key(0), 0, B), laps
-    )
+    sampled = collect(run, state, next(make_stream(run)), jax.random.key(0), laps)
     assert list(laps.seconds) == ["rollout", "reward"]
     return sampled
 

@@ -12,7 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.rewards import Scores
+from rvpo_jax.run.parallel import processes
 from rvpo_jax.run.recorder import Laps, Sampled
 from rvpo_jax.run.setup import Run, Task
 from rvpo_jax.types import Batch, Rollout, TrainState
@@ -22,7 +24,7 @@ def collect(
     run: Run,
     state: TrainState,
     examples: Sequence[Mapping[str, Any]],
-    keys: jax.Array,
+    key: jax.Array,
     laps: Laps,
 ) -> Sampled:
     """One rollout batch with its rewards; of several processes, each has its share of the prompts.
@@ -33,8 +35,8 @@ def collect(
       run: the run.
       state: whose policy samples.
       examples: B rows of the data.
-      keys: ``[B]`` of the prompts.
-      laps: gets ``rollout``, and ``reward``: what of the scoring is left after it.
+      key: of the run; each prompt of a step has one of its own.
+      laps: of the step; gets ``rollout``, and ``reward``: what of the scoring is left after it.
 
     Returns:
       What was sampled.
@@ -42,6 +44,7 @@ def collect(
     task, rollout_config = run.task, run.config.rollout
     sample = run.policy.sampler(rollout_config.group_size)
     params = run.policy.sampling_params(state)
+    keys = processes.mine(prompt_keys(key, laps.step, rollout_config.num_prompts))
     inputs = (*task.encode_batch(examples), keys)  # as a whole: the parts are equally wide
     num = len(examples) // rollout_config.num_parts
     parts = [slice(start, start + num) for start in range(0, len(examples), num)]
