@@ -1,4 +1,4 @@
-# make demo: train on the embedded task.  make test: linters, types and tests, ten minutes.
+# make demo: train on the embedded task.  make test: linters, types and tests.
 # make slow: notebooks, experiments, wheels, killed runs.  CI runs both, parity, plan and tunix.
 # Another interpreter for the virtual environment: make PYTHON=python3.12 test
 
