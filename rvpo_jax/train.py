@@ -19,7 +19,7 @@ from rvpo_jax.method.policy_loss import needs_reference
 from rvpo_jax.run import parallel, pulse
 from rvpo_jax.run.bucket import run_folder
 from rvpo_jax.run.checkpoint import Checkpoints
-from rvpo_jax.run.collect import collect
+from rvpo_jax.run.collect import collect, make_batch
 from rvpo_jax.run.console import make_console, opening_lines
 from rvpo_jax.run.parallel import processes
 from rvpo_jax.run.profile import traced_steps
@@ -31,7 +31,7 @@ from rvpo_jax.run.stopping import Stopped, stop_requests, stopped
 from rvpo_jax.run.workdir import claim_workdir, write_config
 from rvpo_jax.types import Batch, TrainState
 
-__all__ = ["NonFiniteError", "Stopped", "train"]
+__all__ = ["NonFiniteError", "Stopped", "make_batch", "train"]
 
 
 def train(config: Config, workdir: str | Path, console: Console | None = None) -> TrainState:

@@ -11,10 +11,9 @@ from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import Config, EvalConfig, LogConfig, ParallelConfig, RolloutConfig
 from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.run import memory
-from rvpo_jax.run.collect import make_batch
 from rvpo_jax.run.setup import build_run
 from rvpo_jax.run.shorten import shorten
-from rvpo_jax.train import train
+from rvpo_jax.train import make_batch, train
 
 TINY = Config(
     steps=1,

@@ -50,9 +50,9 @@ from rvpo_jax.data.tokenizer import ByteTokenizer
 from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.models.flops import forward_flops, matmul_params
 from rvpo_jax.models.presets import Architecture, architecture
-from rvpo_jax.run.collect import make_batch
 from rvpo_jax.run.memory import memory_line
 from rvpo_jax.run.setup import Run, build_run
+from rvpo_jax.train import make_batch
 from rvpo_jax.types import Batch, Rollout
 
 OUT = Path("runs/benchmarks/gpu.json")

@@ -19,8 +19,8 @@ from rvpo_jax import AdvantageConfig, Config, compute_advantages
 from rvpo_jax.method.aggregators import mean_aggregate, softmin_aggregate
 from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.method.step import make_train_step
-from rvpo_jax.run.collect import make_batch
 from rvpo_jax.run.setup import build_run
+from rvpo_jax.train import make_batch
 
 
 def time_calls(calls: dict, repeats: int) -> dict[str, list[float]]:

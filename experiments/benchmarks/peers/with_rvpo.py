@@ -25,9 +25,9 @@ from rvpo_jax.method.sampling import prompt_keys
 from rvpo_jax.models import Model, build_model
 from rvpo_jax.models.presets import PRESETS
 from rvpo_jax.run import parallel
-from rvpo_jax.run.collect import make_batch
 from rvpo_jax.run.setup import Run, build_run
 from rvpo_jax.run.shorten import shorten
+from rvpo_jax.train import make_batch
 
 
 def ends_with(model: Model, eos_id: int, end_probability: float) -> Model:
