@@ -55,7 +55,7 @@ Name                              Meaning, unit
 ``time/update_s``                 train step, seconds
 ``time/record_s``                 metrics, ``rollouts/`` and ``samples.jsonl``, seconds
 ``time/step_s``                   the whole step up to its line in this file, seconds
-``perf/reward_wait_frac``         share of the step in which all waits for rewards
+``time/reward_wait_frac``         share of the step in which all waits for rewards
 ``perf/rollout_tokens_per_s``     completion tokens sampled per second, all devices
 ``perf/update_tokens_per_s``      completion tokens trained on per second, all devices
 ``perf/rollout_useful_frac``      completion tokens over token positions that decoding computed

@@ -312,7 +312,7 @@ def _rates(counts: Counts, laps: Laps) -> dict[str, float]:
         "rollout/truncated_frac": float(np.mean(counts.truncated)),
         **{f"time/{name}_s": value for name, value in seconds.items()},
         "time/step_s": sum(seconds.values()),
-        "perf/reward_wait_frac": seconds["reward"] / sum(seconds.values()),
+        "time/reward_wait_frac": seconds["reward"] / sum(seconds.values()),
         "perf/rollout_tokens_per_s": num_tokens / seconds["rollout"],
         "perf/update_tokens_per_s": num_tokens / seconds["update"],
         "perf/rollout_useful_frac": num_tokens / float(counts.computed.sum()),
