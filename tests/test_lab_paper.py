@@ -20,7 +20,7 @@ def figure(name):
     return runpy.run_path(str(ROOT / "experiments" / name / "run.py"))["build"]
 
 
-def write_run(folder, *, size="7B", advantage=GDPO, seed=0, rows=({"step": 0},), **others):
+def write_run(folder, *, size="7B", advantage=GDPO, seed=0, rows=({"step": 99},), **others):
     """A run's folder as ``rvpo train`` leaves it, without arrays."""
     config = Config(
         steps=100, model=ModelConfig(path=f"Qwen2.5-{size}"), advantage=advantage, seed=seed
@@ -64,7 +64,7 @@ def test_runs_are_labelled_by_size_and_rule(tmp_path):
 
 def test_an_evaluation_belongs_to_the_run_that_it_lies_in_or_names(tmp_path):
     write_run(tmp_path / "runs" / "one")
-    write_run(tmp_path / "runs" / "two")
+    write_run(tmp_path / "runs" / "two", seed=1)
     write_evaluation(tmp_path / "runs" / "one" / "evals" / "x", "gsm8k", 100, {"accuracy": 0.5})
     write_evaluation(tmp_path / "others" / "x", "gsm8k", 50, {"accuracy": 0.25}, run="two")
     write_evaluation(tmp_path / "others" / "y", "gsm8k", 50, {"accuracy": 0.25}, run="three")
@@ -91,6 +91,15 @@ def test_a_folder_without_runs_and_a_broken_evaluation_are_refused(tmp_path, con
         (tmp_path / "eval.json").write_text(content)
     with pytest.raises(Refusal, match=message):
         find_runs([tmp_path])
+
+
+def test_a_run_that_is_not_finished_and_one_that_is_there_twice_are_told(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b")
+    write_run(tmp_path / "c", seed=1, rows=({"step": 0}, {"step": 24}))
+    _, (again, early) = find_runs([tmp_path])
+    assert "b: same model, rule and seed as" in again
+    assert "c: not finished, 25 of 100 steps." in early
 
 
 def test_best_and_final_are_of_the_evaluated_checkpoints(tmp_path):
@@ -159,6 +168,10 @@ def test_the_command_writes_tables_and_a_picture_without_any_run(tmp_path, monke
     assert (out / "figure.png").stat().st_size > 1000
     assert (out / "tables.md").read_text().count("not run") == 8
     assert "give their folders with --runs" in capfd.readouterr().out
+    assert main(["figure", "paper_risk_ablation", *root, "--runs", str(tmp_path / "none")]) == 2
+    said = capfd.readouterr().err
+    assert said.startswith("--runs takes folders of finished runs")
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(

@@ -212,9 +212,8 @@ def _evaluate_writer(command: Eval, task: Any, console: Any) -> None:
     from rvpo_jax.run.evaluation import generation
     from rvpo_jax.run.evaluation.programs import items_of_task
 
-    model, judged = command.endpoint_model or "", _grader(command, task, console)
-    if command.endpoint is not None:
-        _model_name(model, "--endpoint")
+    is_asked, judged = command.endpoint is not None, _grader(command, task, console)
+    model = _model_name(command.endpoint_model, "--endpoint") if is_asked else ""
     items = items_of_task(task, command.task_path)  # last: it may download
     wanted = generation.Wanted(
         task=task,
@@ -327,7 +326,8 @@ def run_figure(command: Figure) -> int:
             "The figures paper_... are filled from --runs DIR ..., the others run by themselves.",
         )
     flags += ["--runs", *map(str, command.runs)] if command.runs else []
-    return 1 if subprocess.run([sys.executable, str(script), *flags], check=False).returncode else 0
+    code = subprocess.run([sys.executable, str(script), *flags], check=False).returncode
+    return code if code in (0, 2) else 1
 
 
 def run_doctor(command: Doctor) -> int:

@@ -96,7 +96,8 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[FinishedRun], list[str]]:
       folders: of runs, of evaluations, or of many of both.
 
     Returns:
-      The runs, in the order of their paths; and sentences on evaluations that belong to none.
+      The runs, in the order of their paths; and sentences on runs that are not finished or share a
+      seed, and on evaluations that belong to none.
 
     Raises:
       Refusal: when a folder is not there or holds nothing, or a file in it cannot be read.
@@ -122,7 +123,8 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[FinishedRun], list[str]]:
             run.evaluations.append(evaluated)
     for run in runs.values():
         run.evaluations.sort(key=lambda one: one.step)
-    return [runs[folder] for folder in sorted(runs)], orphans
+    found = [runs[folder] for folder in sorted(runs)]
+    return found, [*_doubts(found), *orphans]
 
 
 def size_of(config: Config) -> str:
@@ -164,6 +166,20 @@ def rule_of(config: Config) -> str:
     if risk.kind == "linear":
         return f"RVPO k={risk.start:g}-{risk.end:g}"
     return f"RVPO k {risk.kind}"
+
+
+def _doubts(runs: Sequence[FinishedRun]) -> list[str]:
+    """What a reader of the table must know of its runs."""
+    told, seen = [], dict[tuple[str, str, int], Path]()
+    for run in runs:
+        done = run.rows[-1]["step"] + 1 if run.rows else 0
+        if done < run.steps:
+            told.append(f"{run.folder}: not finished, {done} of {run.steps} steps.")
+        row = (run.size, run.rule, run.seed)
+        if row in seen:
+            told.append(f"{run.folder}: same model, rule and seed as {seen[row]}; both count.")
+        seen.setdefault(row, run.folder)
+    return told
 
 
 def _read_run(folder: Path) -> FinishedRun:

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from rvpo_jax.basics.files import write_text
 from rvpo_jax.basics.intervals import percent
+from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.basics.text import printable
 from rvpo_jax.lab.evidence import write_json
 from rvpo_jax.lab.experiment import provenance
@@ -64,12 +66,16 @@ def draw_paper(name: str, doc: str | None, build: Build, argv: Sequence[str] | N
       argv: arguments; None: those of the process.
 
     Returns:
-      The exit code, 0.
+      The exit code: 2 where the folders cannot be used, else 0.
     """
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--runs", nargs="*", type=Path, default=[], metavar="DIR")
     args, started = parser.parse_args(argv), time.perf_counter()
-    runs, notes = find_runs([folder.expanduser() for folder in args.runs])
+    try:
+        runs, notes = find_runs([folder.expanduser() for folder in args.runs])
+    except Refusal as error:
+        print(printable(str(error)), file=sys.stderr)
+        return 2
     tables, panels = build(runs)
     out = Path("runs") / name
     found = [
@@ -161,7 +167,8 @@ def value_of(evaluation: Evaluated | None, measure: str) -> float | None:
     Returns:
       The rate, or None where it was not measured.
     """
-    rate = (evaluation.measures.get(measure) or {}).get("rate") if evaluation else None
+    found = evaluation.measures.get(measure) if evaluation else None
+    rate = found.get("rate") if isinstance(found, dict) else None
     return rate if isinstance(rate, int | float) else None
 
 

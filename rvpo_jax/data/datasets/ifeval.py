@@ -32,10 +32,18 @@ class Ifeval(PublicRows):
     @classmethod
     def to_row(cls, row: Row, where: str) -> Row:
         """See ``PublicRows``."""
-        return _checked(row, where)
+        names = column(row, "instruction_id_list", list, where)
+        kwargs = column(row, "kwargs", list, where)
+        if not names or len(names) != len(kwargs):
+            raise Refusal(
+                f"{where} must have as many kwargs as instructions, one or more, got "
+                f"{len(kwargs)} and {len(names)}.",
+                "Take the files as they were published.",
+            )
+        return row | {"prompt": user(text(row, "prompt", where))}
 
 
-class Ifbench(PublicRows):
+class Ifbench(Ifeval):
     """IFBench: 300 prompts with 58 kinds of instructions that IFEval does not have.
 
     For evaluation. Columns as those of IFEval. Its kinds have no checkers here: rewards of
@@ -57,21 +65,3 @@ class Ifbench(PublicRows):
             num_rows=300,
         )
     }
-
-    @classmethod
-    def to_row(cls, row: Row, where: str) -> Row:
-        """See ``PublicRows``."""
-        return _checked(row, where)
-
-
-def _checked(row: Row, where: str) -> Row:
-    """A row with as many arguments as instructions."""
-    names = column(row, "instruction_id_list", list, where)
-    kwargs = column(row, "kwargs", list, where)
-    if not names or len(names) != len(kwargs):
-        raise Refusal(
-            f"{where} must have as many kwargs as instructions, one or more, got "
-            f"{len(kwargs)} and {len(names)}.",
-            "Take the files as they were published.",
-        )
-    return row | {"prompt": user(text(row, "prompt", where))}
