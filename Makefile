@@ -1,5 +1,5 @@
-# make demo: train on the embedded task.  make test: linters, types and tests.
-# make slow: notebooks, experiments, wheels, killed runs.  CI runs both, parity, plan and tunix.
+# make demo: train on the embedded task.  make test: linters, types and quick tests.
+# make slow: whole runs, notebooks, experiments, wheels, a browser.  CI runs both, parity, plan and tunix.
 # Another interpreter for the virtual environment: make PYTHON=python3.12 test
 
 PYTHON ?= python3

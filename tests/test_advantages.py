@@ -443,6 +443,7 @@ def test_the_order_of_channels_does_not_matter(method):
     np.testing.assert_allclose(moved.weights, out.weights[..., np.array(order)], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_length_of_completions_does_not_matter_unless_tokens_are_whitened(method):
     # A public implementation soft-mins Z times length; with long, unequal lengths it shows.
@@ -592,6 +593,7 @@ def test_large_nearly_equal_rewards_keep_their_digits():
     np.testing.assert_allclose(out.advantages[0], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_batch_where_every_channel_is_dead_gives_zeros_under_every_method():
     rewards = np.ones((3, 4, 3), np.float32)
     for method in METHODS:
@@ -761,6 +763,7 @@ def test_a_users_aggregator_sees_dropped_channels_as_absent():
     assert seen[1][1].tolist() == [[True, False]] * 4
 
 
+@pytest.mark.slow
 def test_a_users_aggregator_that_equals_a_named_method_gives_its_result():
     def own(scores, where, weights, risk_coef):
         share = where / jnp.maximum(where.sum(-1, keepdims=True), 1)

@@ -525,6 +525,7 @@ def test_the_lowest_level_decides_alone_for_a_large_coefficient():
     np.testing.assert_array_equal(value, scores[:, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [0.0, 1.0, INF])
 def test_a_masked_channels_level_and_score_reach_nothing(k):
     scores, levels = normal(6, 3), np.float32([0.7, 0.2, 0.5])

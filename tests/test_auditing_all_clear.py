@@ -295,6 +295,7 @@ def neglect_of(logit, rng, group_size=8):
     return sentences_of(columns, constraints=(), group="prompt")[1][NEGLECT]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("correlation", [0.5, 0.9])
 def test_pass_rates_that_wander_and_go_nowhere_raise_no_alarm(correlation):
     rng = np.random.default_rng(int(100 * correlation))

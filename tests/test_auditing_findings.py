@@ -72,6 +72,7 @@ def test_the_headline_names_three_channels_of_a_problem_and_counts_the_others():
     assert findings._problem("Neglect", {About("fall", "a", "law"): True}) == "neglect"
 
 
+@pytest.mark.slow
 def test_a_clean_log_raises_alarms_at_most_at_the_stated_rate():
     plain = tuple(dataclasses.replace(channel, kind="quality") for channel in CHANNELS)
     alarms = 0

@@ -191,6 +191,7 @@ def test_a_large_page_stays_under_five_megabytes(large_report):
     assert len(render_page(large_report).encode()) < 5_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("worst", ["a\U000e0001", "\N{GRINNING FACE}"])
 def test_texts_that_grow_when_escaped_are_cut(without_pictures, large_report, worst):
     case = dict.fromkeys(("prompt", "completion"), (worst * 4000)[:4000])

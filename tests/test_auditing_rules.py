@@ -137,6 +137,7 @@ def far_from_the_batch(scores, *, where):
     return jnp.sum(jnp.abs(scores - center), axis=-1, where=where)
 
 
+@pytest.mark.slow
 def test_a_rule_that_looks_at_the_batch_sees_the_steps_as_training_did():
     log = ragged_log()
     far = from_elsewhere(far_from_the_batch)

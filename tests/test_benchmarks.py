@@ -104,6 +104,7 @@ def test_devices_are_compared_with_the_cheapest_of_their_axis():
     assert list(over.cells) == ["+25%", "+0%", "+0%"]
 
 
+@pytest.mark.slow
 def test_a_worker_makes_the_steps_that_it_is_asked_for():
     command = [sys.executable, devices.__file__, "--worker", "fsdp", "2"]
     done = subprocess.run(
@@ -118,6 +119,7 @@ def test_a_worker_makes_the_steps_that_it_is_asked_for():
     assert len(answers) == 2 and all(answer["cpu"] > 0 for answer in answers)
 
 
+@pytest.mark.slow
 def test_a_judge_run_again_makes_no_call():
     pytest.importorskip("httpx2", reason="pip install 'rvpo-jax[judge]'")
     script = ROOT / "experiments" / "benchmarks" / "judge.py"

@@ -80,6 +80,7 @@ def test_a_folder_whose_holder_lives_is_refused_with_its_name(folder, short_leas
     assert objects(folder) == []  # the one that was refused took nothing, the other cleaned up
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_dead_process_is_taken_over_by_one_of_those_that_wait(folder, short_lease):
     (folder / ".lock").write_text('{"process": 1, "host": "gone"}')
     outcomes, both_tried = [], threading.Barrier(2)
@@ -228,6 +229,7 @@ def test_an_object_that_cannot_be_written_is_named(server):
 # Checkpoints
 
 
+@pytest.mark.slow
 def test_checkpoints_in_a_bucket_come_back_bit_for_bit_and_old_ones_go(folder):
     save_steps(folder, 1, 2, 3, keep=2)
     assert_is_step(restore(folder), 3)

@@ -68,6 +68,7 @@ def without_times(rows):
     return [{k: v for k, v in row.items() if not k.startswith(("time", "perf/"))} for row in rows]
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket_leaves_what_one_on_a_disk_does(finished):
     address, local, _ = finished
     assert files(address) == files(local)

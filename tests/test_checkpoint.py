@@ -378,6 +378,7 @@ _KILLED_WHILE_SAVING = """
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_saving_resumes_from_the_checkpoint_before(tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(textwrap.dedent(_KILLED_WHILE_SAVING))

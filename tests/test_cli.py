@@ -161,6 +161,7 @@ def test_an_unknown_experiment_is_refused_and_lists_the_known_ones(capsys):
     assert "constraint_neglect" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "expected"),
     [

@@ -42,6 +42,7 @@ def length(completions, examples):
     return np.array(sizes) % 97 / 97
 
 
+@pytest.mark.slow
 def test_parts_give_the_same_completions_and_rewards(tmp_path):
     whole, parts = (collected(make_run(tmp_path, num, length, "format")) for num in (1, 4))
     assert whole.texts == parts.texts

@@ -192,6 +192,7 @@ def options(shared_data):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "path", "rewards"),
     [

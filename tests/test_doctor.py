@@ -140,6 +140,7 @@ def test_the_command_says_what_was_not_looked_at_and_what_a_run_would_fail_for(c
     assert "A run would fail here: workdir." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_machine_without_a_device_is_missing_one():
     code = "import sys; from rvpo_jax.cli import main; sys.exit(main(['doctor']))"
     env = {**os.environ, "JAX_PLATFORMS": "tpu", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}

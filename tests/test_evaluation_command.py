@@ -479,6 +479,7 @@ def trained(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_runs_newest_checkpoint_answers(capsys, task, trained):
     code, text = run(capsys, *task, "--workdir", trained)
     assert code == 0

@@ -195,6 +195,7 @@ def test_the_view_has_plain_means_and_nothing_else_carries_the_channels(make_lea
             tunix.advantage_estimator(other, 4)
 
 
+@pytest.mark.slow
 def test_metrics_say_what_the_mean_hides(make_learner):
     @reward_channel(pass_at=1, kind="constraint")
     def safe(completions):

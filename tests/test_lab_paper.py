@@ -160,6 +160,7 @@ def test_learning_of_tools_is_read_from_the_logged_rewards(tmp_path):
     assert panels[1].curves[0].values == [0.5, 0.8, 0.7]
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_and_a_picture_without_any_run(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     root = ["--root", str(ROOT / "experiments")]

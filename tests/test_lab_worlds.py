@@ -122,6 +122,7 @@ def test_one_step_moves_the_logits_along_the_expected_gradient():
     np.testing.assert_allclose(history.logits[0, 0, 0, 0], [0.5, -0.5], atol=0.01)
 
 
+@pytest.mark.slow
 def test_many_runs_in_one_program_are_the_single_runs():
     bandits = [worlds.conflict_bandit(0.45), worlds.conflict_bandit(0.2)]
     k = [0.5, 2.0]
@@ -152,6 +153,7 @@ def test_rules_by_name_are_the_same_runs_as_one_by_one():
     assert list(found) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_users_function_and_a_schedule_train_like_the_method_they_imitate():
     def soft_minimum(scores, *, risk_coef):
         return softmin_aggregate(scores, risk_coef=risk_coef)
@@ -167,6 +169,7 @@ def test_a_users_function_and_a_schedule_train_like_the_method_they_imitate():
     assert np.abs(annealed.logits - own.logits).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_an_absent_channel_changes_nothing():
     table = np.array([[1.0, 0.0, 7.0], [0.4, 0.4, -3.0], [0.0, 1.0, 2.0]])
     world = worlds.table_world(table)
@@ -179,6 +182,7 @@ def test_an_absent_channel_changes_nothing():
     np.testing.assert_allclose(with_three.channel_mean[..., :2], without.channel_mean, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_channels_absent_in_one_context_only_change_nothing_there():
     # Context 0 has the first two channels, context 1 all three. Whitening in the group keeps the
     # contexts apart, so each must train as it does in a world of its own with the same choices.
@@ -196,6 +200,7 @@ def test_channels_absent_in_one_context_only_change_nothing_there():
     assert np.abs(found.logits[..., 0, :, :] - second.logits[..., 0, :, :]).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_contexts_can_share_one_table_and_still_have_their_own_rewards():
     # Context 0 pays the first choice, context 1 the second, in equally many groups: a shared policy
     # stays where it is, tables of their own part.
@@ -217,6 +222,7 @@ def test_present_for_other_contexts_than_the_policys_is_refused():
         training.train_many(world, RAW, [0], **OPTIONS)
 
 
+@pytest.mark.slow
 def test_a_recorded_point_is_the_mean_over_its_steps():
     fine = training.train_many(worlds.conflict_bandit(), AdvantageConfig(), [0], **OPTIONS)
     coarse = training.train_many(
@@ -227,6 +233,7 @@ def test_a_recorded_point_is_the_mean_over_its_steps():
     np.testing.assert_allclose(coarse.logits, fine.logits, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_mean_leaves_the_balanced_arm_and_the_soft_minimum_keeps_it():
     rules = {"mean": AdvantageConfig(method="gdpo"), "softmin": AdvantageConfig()}
     found = training.train_rules(
@@ -323,6 +330,7 @@ def test_what_a_judge_sees_may_depend_on_the_choice_and_not_on_the_true_reward()
     np.testing.assert_allclose(seen.mean(0)[:, 0], [0.9, 0.1], atol=0.015)
 
 
+@pytest.mark.slow
 def test_outcomes_are_counted_on_true_rewards_whatever_the_judge_says():
     world = worlds.with_judge(worlds.table_world([[1.0], [0.0]]), flip=1.0)
     history = training.train_many(

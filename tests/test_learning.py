@@ -77,6 +77,7 @@ def table_reward(table):
 RVPO, GDPO = AdvantageConfig(), AdvantageConfig(method="gdpo")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["rvpo", "variance", "hard_min", "gdpo", "gdpo_sum", "grpo"])
 def test_the_rewarded_arm_is_learned(method):
     probs = train_bandit(table_reward([[0], [1], [0]]), AdvantageConfig(method=method))
@@ -117,6 +118,7 @@ def test_masked_tokens_do_not_learn():
 CONFLICT = [[1.0, 0.0], [0.45, 0.45], [0.0, 1.0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_softmin_keeps_the_balanced_arm_and_the_mean_drops_it(seed):
     reward = table_reward(CONFLICT)

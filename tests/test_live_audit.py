@@ -32,6 +32,7 @@ def look(config, channels, rewards, where, lengths, risk_coef=1.0):
     return judged.advantages, metrics | compared
 
 
+@pytest.mark.slow
 def test_quiet_failures_and_compensation_are_those_of_a_plain_loop():
     rewards, where, lengths = batch(1)
     config = AdvantageConfig(method="gdpo")

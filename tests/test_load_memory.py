@@ -30,12 +30,14 @@ def folder(request, tmp_path_factory):
     shutil.rmtree(folder)  # pytest would keep it for three sessions
 
 
+@pytest.mark.slow
 def test_loading_takes_no_more_than_two_tensors_and_a_constant(folder):
     peak = measure(folder)
     assert peak.params > 2.5 * TIGHT
     assert peak.beyond <= 2 * peak.largest + TIGHT
 
 
+@pytest.mark.slow
 def test_the_measure_sees_a_loader_that_reads_files_whole(folder):
     peak = measure(folder, whole_files=True)
     assert peak.beyond > 2 * peak.largest + TIGHT

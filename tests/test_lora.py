@@ -90,6 +90,7 @@ def test_a_run_starts_as_the_model_it_starts_from():
     np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capacity", [None, 16])
 def test_adapters_compute_what_the_merged_parameters_do(capacity):
     model, frozen, adapters = made()
@@ -102,6 +103,7 @@ def test_adapters_compute_what_the_merged_parameters_do(capacity):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), got, want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_slots", [None, 4])
 def test_adapters_sample_what_the_merged_parameters_do(num_slots):
     model, frozen, adapters = made()
@@ -160,6 +162,7 @@ def moved_on_one():
     return moved(layout_of(None, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", LAYOUTS)
 def test_a_step_moves_the_adapters_alone_on_one_device_as_on_eight(shape, moved_on_one):
     _, frozen, adapters = made()
@@ -175,6 +178,7 @@ def test_a_step_moves_the_adapters_alone_on_one_device_as_on_eight(shape, moved_
     assert min(jax.tree.leaves(change)) > 1e-5
 
 
+@pytest.mark.slow
 def test_frozen_matrices_are_kept_as_they_are_multiplied():
     """bfloat16 products take bfloat16 matrices: keeping them so halves them and changes no bit."""
     config = dataclasses.replace(CONFIG, dtype="bfloat16")
@@ -192,6 +196,7 @@ def test_frozen_matrices_are_kept_as_they_are_multiplied():
     assert adapters["layers"]["q_proj"][A].dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_only_what_is_trained_has_a_gradient_of_the_vocabulary():
     """The embedding is frozen: the backward pass does not multiply to get its gradient."""
     model, frozen, adapters = made(dataclasses.replace(CONFIG, lora_targets=("q_proj",)))
@@ -246,6 +251,7 @@ def test_a_run_trains_resumes_and_is_exported(folder, tmp_path, capsys):
     assert main(["sample", "--workdir", str(tmp_path / "run"), "--num", "1", "--prompt", "hi"]) == 0
 
 
+@pytest.mark.slow
 def test_adapters_are_not_put_on_another_start(folder, tmp_path):
     rows, lent = write_rows(tmp_path / "rows.jsonl"), tmp_path / "lent"
     shutil.copytree(folder, lent)
@@ -257,6 +263,7 @@ def test_adapters_are_not_put_on_another_start(folder, tmp_path):
         train(lora_config(lent, rows, 2), tmp_path / "run", Console(quiet=True))
 
 
+@pytest.mark.slow
 def test_the_reference_policy_is_the_start_without_a_copy_of_it(folder, tmp_path):
     """The KL estimate is 0 while the policy is its reference, and not afterwards."""
     rows = write_rows(tmp_path / "rows.jsonl")

@@ -88,6 +88,7 @@ def two_layers(monkeypatch):
     monkeypatch.setitem(PRESETS, "qwen2.5-1.5b", PRESETS["qwen2.5-1.5b"] | {"num_layers": 2})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "microbatch_size"), [((1, 8, 1), None), ((2, 2, 2), None), ((1, 8, 1), 1)]
 )
@@ -99,6 +100,7 @@ def test_the_step_gathers_weights_and_no_batch(two_layers, shape, microbatch_siz
     assert whole_batches(text) == []
 
 
+@pytest.mark.slow
 def test_without_the_constraints_the_batch_is_gathered(two_layers):
     assert whole_batches(compiled_step((1, 8, 1), constrained=False).as_text()) != []
 

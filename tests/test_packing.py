@@ -60,6 +60,7 @@ def tiny_batch(width=70):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spare", [0, 4])
 def test_packed_logprobs_and_gradients_equal_those_of_the_padded_batch(spare):
     model = build_model(ModelConfig(preset="tiny"), 300)
@@ -91,6 +92,7 @@ def work(num_prompts=7):
     return {"batch": batch, "keep": jnp.ones((num_prompts, 4), bool)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [
@@ -117,6 +119,7 @@ def test_microbatches_hold_every_token_once_in_whole_groups(config):
     np.testing.assert_array_equal(out, batch.old_logprobs)
 
 
+@pytest.mark.slow
 def test_positions_that_the_update_computes_are_counted_by_hand():
     # Two rows of 32 hold two prompts of 27 and 20 tokens; the third begins a new microbatch.
     lengths = np.array([[27], [20], [3]])

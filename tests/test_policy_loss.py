@@ -64,6 +64,7 @@ def test_cispo_keeps_the_gradient_of_a_clipped_token(batch):
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "spelled_out"),
     [
@@ -125,6 +126,7 @@ def test_terms_add_up(batch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mine", "named"),
     [

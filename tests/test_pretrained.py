@@ -94,6 +94,7 @@ def polite(completions, **kwargs):
     return [float("e" in text) for text in completions]
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_folder_and_is_exported_as_one(folder, tmp_path, capsys):
     rows = write_rows(tmp_path / "rows.jsonl")
     state = train(run_config(folder, rows, 2), tmp_path / "run", Console(quiet=True))
@@ -109,6 +110,7 @@ def test_a_run_starts_from_a_folder_and_is_exported_as_one(folder, tmp_path, cap
         assert (out / name).read_bytes() == (folder / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_the_weights_it_started_from(folder, tmp_path):
     rows, lent = write_rows(tmp_path / "rows.jsonl"), tmp_path / "lent"
     shutil.copytree(folder, lent)
@@ -120,6 +122,7 @@ def test_a_run_goes_on_without_the_weights_it_started_from(folder, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, again.opt_state, whole.opt_state)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_kl_term_needs_its_start_again(folder, tmp_path):
     rows, lent = write_rows(tmp_path / "rows.jsonl"), tmp_path / "lent"
     shutil.copytree(folder, lent)

@@ -86,6 +86,7 @@ def assert_same_run(one, other):
         np.testing.assert_allclose(states[0][name], states[1][name], atol=2e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does_with_their_devices(whole, tmp_path):
     in_one_process(tmp_path, "data=4", 4)
     assert_same_run(whole, tmp_path)
@@ -95,6 +96,7 @@ def test_two_processes_train_as_one_does_with_their_devices(whole, tmp_path):
     assert [row["rates"] for row in evaluations[0]] == [row["rates"] for row in evaluations[1]]
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_goes_on_on_another_mesh(whole, tmp_path):
     workdir = tmp_path / "moved"
     shutil.copytree(whole, workdir)
@@ -125,6 +127,7 @@ def test_a_run_that_is_asked_to_stop_killed_and_halted_goes_on_bit_for_bit(whole
     assert kills.differences(whole, workdir) == []
 
 
+@pytest.mark.slow
 def test_what_the_first_process_refuses_is_said_once(tmp_path):
     command = kills.start(tmp_path, 1, "--parallel.mesh", "data=3")
     _, message = command.communicate(timeout=120)

@@ -38,6 +38,7 @@ def numbers(workdir):
     ]
 
 
+@pytest.mark.slow
 def test_the_steps_are_in_the_trace_and_the_run_is_the_same(tmp_path):
     plain = quiet(SHORT, tmp_path / "plain")
     traced = quiet(with_profile("1:3"), tmp_path / "traced")

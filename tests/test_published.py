@@ -185,6 +185,7 @@ def test_constrained_grpo_with_a_fixed_multiplier():
     np.testing.assert_allclose(out.rule_state["multiplier"], [0.0, 0.565], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_conditioned_is_eq_8_for_any_pair_of_channels():
     rule = conditioned({"format": ("correctness", 1.0)})
     channels = [dataclasses.replace(channel, kind="quality") for channel in PAIR]
@@ -388,6 +389,7 @@ def under_all(rewards, where, order=(0, 1, 2), **variant):
     return run(jnp.asarray(rewards), jnp.asarray(where))
 
 
+@pytest.mark.slow
 def test_the_order_of_prompts_completions_and_channels_does_not_matter():
     rewards, where = batch()
     whole = under_all(rewards, where)
@@ -437,6 +439,7 @@ SCALE_MATTERS = {
 }
 
 
+@pytest.mark.slow
 def test_the_scale_of_a_channel_matters_to_the_rules_that_see_raw_rewards():
     rewards, where = batch(3)
     scale = (10.0, 1.0, 1.0)
@@ -498,6 +501,7 @@ def all_rules(num_prompts, group_size):
     return Rule(init, apply)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", BATCH_LAYOUTS)
 def test_every_rule_is_the_same_on_one_device_and_on_eight(shape):
     rollout = ragged_batch()

@@ -73,6 +73,7 @@ def test_every_verdict_that_rests_on_the_text_alone_is_that_of_the_original(answ
     assert {kind for _, kind, _, _ in found} == {k for k in KINDS if KINDS[k].library is None}
 
 
+@pytest.mark.slow
 def test_verdicts_that_rest_on_langdetect_differ_where_it_drew_otherwise(answers):
     pytest.importorskip("langdetect", reason="needs rvpo-jax[ifeval]")
     found = judged(answers, "langdetect")

@@ -32,6 +32,7 @@ def config_of(rows, judge):
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_its_budget_stopped_is_taken_up_with_another(tmp_path):
     rows = tmp_path / "rows.jsonl"
     items = [{"text": text} for text in "etaoin"]

@@ -91,6 +91,7 @@ def test_resuming_drops_later_steps_and_unfinished_files(tmp_path):
     drop_rollouts(tmp_path / "nothing here", 0)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_an_error_that_names_the_file_or_changes_nothing(tmp_path):
     path, *_ = write(tmp_path, 0)
     write(tmp_path, 1)

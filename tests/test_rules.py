@@ -97,6 +97,7 @@ def test_tokens_of_dropped_completions_stay_in_the_denominator_unless_it_asks_fo
 RULES = {"batch": batch_centered, "drops": gd2po, "remembers": lagrangian(0.5, 0.9)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", BATCH_LAYOUTS)
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_that_looks_at_the_batch_is_the_same_on_one_device_and_on_eight(shape, name):
@@ -117,6 +118,7 @@ def test_a_rule_that_looks_at_the_batch_is_the_same_on_one_device_and_on_eight(s
     chex.assert_trees_all_close(metrics_8, metrics, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_step_judges_once_and_returns_the_whole_batch(monkeypatch):
     from rvpo_jax.method import step as module
 
@@ -276,6 +278,7 @@ def test_weights_are_the_diagonal_of_the_jacobian_less_the_mean_of_the_other_row
         np.testing.assert_allclose(out.weights[b, g], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_batch_in_blocks_has_the_weights_of_the_batch(monkeypatch):
     from rvpo_jax.method import rules
 

@@ -150,6 +150,7 @@ def test_a_host_name_is_shown_without_terminal_codes(tmp_path, hold):
             pass
 
 
+@pytest.mark.slow
 def test_a_run_in_use_can_be_read(run, hold):
     hold(run)
     assert len(read_metrics(run)) == 4
@@ -487,6 +488,7 @@ def test_a_run_killed_before_its_first_checkpoint_says_that_it_starts_again(run,
     assert f"{run} has no checkpoint: the run starts again, and its 4 logged step(s)" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_on_a_full_disk_ends_with_one_message_and_the_path(small_disk):
     workdir = small_disk(3500) / "run"  # the first checkpoint fits, the third does not
     command = [sys.executable, "-m", "rvpo_jax", "train", "--workdir", str(workdir), *OPTIONS]

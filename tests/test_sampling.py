@@ -147,6 +147,7 @@ def test_top_k_and_top_p_by_hand():
     assert kept(top_k=3, top_p=0.99) == [False, True, True, True]
 
 
+@pytest.mark.slow
 def test_completions_do_not_depend_on_padding_or_on_the_rest_of_the_batch():
     tokens, mask = prompts()
     keys = prompt_keys(jax.random.key(1), 0, 4)
@@ -164,6 +165,7 @@ def sampled_on_one():
     return jax.jit(sampler())(PARAMS, *prompts(8), prompt_keys(jax.random.key(1), 0, 8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", LAYOUTS)
 def test_eight_devices_sample_what_one_samples(shape, sampled_on_one):
     expected = sampled_on_one
@@ -182,6 +184,7 @@ def test_keys_differ_between_steps_and_prompts():
     assert len({tuple(row) for row in np.concatenate(data).tolist()}) == 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_tokens", [12, 140])
 @pytest.mark.parametrize("num_slots", [1, 5])
 def test_slots_that_are_filled_again_write_the_same_completions(num_slots, max_tokens):
@@ -198,6 +201,7 @@ def test_slots_that_are_filled_again_write_the_same_completions(num_slots, max_t
     assert lengths.sum() > max_tokens, "the case needs a cache that goes round"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_tokens", [12, 140])
 def test_logprobs_of_a_long_cache_equal_those_of_the_full_forward_pass(max_tokens):
     tokens, mask = prompts()
@@ -207,6 +211,7 @@ def test_logprobs_of_a_long_cache_equal_those_of_the_full_forward_pass(max_token
     np.testing.assert_allclose(rollout.logprobs, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_slots", [None, 2])
 def test_completions_that_are_not_wanted_are_not_written(num_slots):
     tokens, mask = prompts()
@@ -250,6 +255,7 @@ def test_long_tails_leave_few_slots_empty():
     assert used[16] > 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocab_size", [1, 2, 7, 417])
 def test_tokens_are_drawn_with_their_probabilities(vocab_size):
     """A grid over both random numbers hits each token as often as its probability says.

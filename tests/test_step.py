@@ -29,6 +29,7 @@ def run(batch, *, loss=LossConfig(), advantage=AdvantageConfig(), optimizer=SGD,
     return state, metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", BATCH_LAYOUTS)
 @pytest.mark.parametrize(
     ("loss", "advantage"),
@@ -96,6 +97,7 @@ def test_microbatches_equal_the_whole(denominator):
         chex.assert_trees_all_close(parts.params, whole.params, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_minibatches_are_updates_in_a_row_with_advantages_of_the_whole_batch():
     batch = ragged_batch()
     advantages = compute_advantages(batch.rewards, batch.where).advantages
@@ -127,6 +129,7 @@ def test_more_padding_changes_nothing(denominator):
     chex.assert_trees_all_close(actual.params, expected.params, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("denominator", ["token", "sequence", "constant"])
 def test_columns_that_no_completion_reaches_can_be_cut(denominator):
     batch = ragged_batch(max_tokens=20)
@@ -251,6 +254,7 @@ def test_a_batch_without_any_signal_leaves_the_policy_alone():
     assert metrics["advantage/abs_mean"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss",
     [

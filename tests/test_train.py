@@ -163,6 +163,7 @@ def test_every_metric_name_is_listed(finished):
         assert f"``{listed}``" in metrics.__doc__, name
 
 
+@pytest.mark.slow
 def test_the_warm_start_has_something_to_learn_and_to_neglect_in_every_channel(finished):
     workdir, _ = finished
     run, _, _ = restore_run(TINY, workdir)
@@ -171,6 +172,7 @@ def test_the_warm_start_has_something_to_learn_and_to_neglect_in_every_channel(f
         assert 0.05 < rates[name].rate < 0.95, name
 
 
+@pytest.mark.slow
 def test_a_large_model_is_evaluated_with_prompts_in_all_places(finished, monkeypatch):
     workdir, _ = finished
     run, _, _ = restore_run(TINY, workdir)
@@ -210,6 +212,7 @@ def test_a_batch_of_short_prompts_is_narrow(finished):
     np.testing.assert_array_equal(narrow[0], wide[0, -narrow.shape[1] :])
 
 
+@pytest.mark.slow
 def test_a_run_killed_as_it_begins_to_save_resumes_bit_for_bit(tmp_path, finished):
     with start(tmp_path) as process:  # waits for it and closes its pipe
         wait_for(process, "step     0")
@@ -266,6 +269,7 @@ def get_config():
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_whose_rule_has_a_memory_resumes_bit_for_bit(tmp_path):
     path = tmp_path / "memory.py"
     path.write_text(MEMORY)
@@ -282,6 +286,7 @@ def test_a_killed_run_whose_rule_has_a_memory_resumes_bit_for_bit(tmp_path):
     assert_same_run(tmp_path / "killed", (tmp_path / "whole", whole))
 
 
+@pytest.mark.slow
 def test_a_rule_that_returns_nan_stops_the_run_with_its_name(tmp_path):
     def logarithm(scores):
         return jnp.sum(jnp.log(scores), axis=-1)
@@ -291,6 +296,7 @@ def test_a_rule_that_returns_nan_stops_the_run_with_its_name(tmp_path):
         quiet(config, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_request_during_start_up_is_answered_and_a_second_one_ends_the_process(tmp_path, number):
     with start(tmp_path, env={"JAX_COMPILATION_CACHE_DIR": ""}) as process:
@@ -339,6 +345,7 @@ def test_a_non_finite_update_stops_the_run_and_keeps_what_it_has(tmp_path):
     assert batch["rewards"].shape == (4, 2, 6)
 
 
+@pytest.mark.slow
 def test_a_users_term_that_asks_for_the_reference_is_given_it(tmp_path):
     def distance(logprobs, *, ref_logprobs, completion_mask, weights):
         gap = jnp.where(completion_mask, logprobs - ref_logprobs, 0.0) ** 2
@@ -350,6 +357,7 @@ def test_a_users_term_that_asks_for_the_reference_is_given_it(tmp_path):
     assert rows[0]["policy/distance"] < 1e-8 < rows[1]["policy/distance"]
 
 
+@pytest.mark.slow
 def test_a_run_on_eight_devices_equals_one_on_one(tmp_path):
     config = dataclasses.replace(
         TINY,
@@ -367,6 +375,7 @@ def test_a_run_on_eight_devices_equals_one_on_one(tmp_path):
         np.testing.assert_allclose(np.asarray(actual), np.asarray(expected), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_kl_and_the_other_options_run_end_to_end(tmp_path):
     config = dataclasses.replace(
         TINY,
@@ -410,6 +419,7 @@ def test_the_audit_of_a_run_agrees_with_what_the_run_logged(finished):
     assert all(prompt and completion is not None for prompt, completion in texts)
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_its_audit(tmp_path):
     config = dataclasses.replace(TINY, steps=2, log=LogConfig(rollouts="rewards"))
     console = Console(record=True, width=100, quiet=False, file=io.StringIO())
@@ -467,6 +477,7 @@ def test_real_rlla_rows_run_and_resume(tmp_path, shared_data):
     assert "Available Tools" in samples[0]["prompt"][0]["content"]
 
 
+@pytest.mark.slow
 def test_a_file_that_changed_since_the_checkpoint_is_refused(tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"prompt": f"Say {i}."}) + "\n" for i in range(9)))

@@ -91,6 +91,7 @@ def inputs(num_prompts=3, group_size=2, prompt_len=6, completion_len=5):
     return jnp.asarray(prompts), jnp.asarray(mask), jnp.asarray(completions)
 
 
+@pytest.mark.slow
 def test_logits_equal_a_float64_forward_pass_of_each_sequence_alone():
     model = Transformer(ARCH)
     params = perturbed_params(model)
@@ -142,6 +143,7 @@ def test_later_completion_tokens_do_not_reach_earlier_ones():
     np.testing.assert_allclose(actual[:, :, :4], expected[:, :, :4], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [6, 7])
 def test_attention_in_chunks_equals_attention_at_once(monkeypatch, length):
     model = Transformer(ARCH)
@@ -173,6 +175,7 @@ def gradient(**options):
     return jax.jit(jax.grad(loss))(perturbed_params(Transformer(ARCH)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keeps", ["nothing", "products"])
 def test_recomputing_layers_gives_the_same_gradient(keeps):
     actual = gradient(remat=True, remat_keeps=keeps)
@@ -232,6 +235,7 @@ def logits_and_gradients(attention, dead):
     return logits, gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["repeat", "splash_interpret"])
 @pytest.mark.parametrize("dead", [False, True])
 def test_every_kind_of_attention_gives_the_logits_and_gradients_of_the_streams(kind, dead):
