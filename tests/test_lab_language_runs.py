@@ -1,8 +1,13 @@
 """Which trainings an experiment starts, in what order, and what it reads of them."""
 
+import dataclasses
 import json
 
+import pytest
+from rich.console import Console
+
 from rvpo_jax import AdvantageConfig, Config
+from rvpo_jax.config import RolloutConfig
 from rvpo_jax.lab import language_runs
 
 
@@ -35,3 +40,34 @@ def test_a_sweep_cut_short_is_balanced_and_what_is_kept_is_said(tmp_path, monkey
     assert capsys.readouterr().out.count("finished before and kept") == 2
     language_runs.train_methods(Config(steps=5), (2,), tmp_path, methods)  # goes on
     assert "kept" not in capsys.readouterr().out
+
+
+def test_a_run_that_is_recorded_is_read_and_not_trained(tmp_path, monkeypatch, capsys):
+    config = Config(steps=1)
+    rewards = {"reward/a/mean": 0.123456789, "reward/a/pass_rate": None}
+
+    def train(config, workdir, console):  # stands for minutes of training; writes what it writes
+        assert isinstance(console, Console)
+        workdir.mkdir(parents=True)
+        row = {"step": 0, "loss": 1.0, "time/step_s": 2.0, **rewards}
+        (workdir / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+        (workdir / "evals.jsonl").write_text('{"step": 1, "rates": {"a": {"rate": 0.5}}}\n')
+        (workdir / "config.json").write_text(json.dumps(config.to_dict()))
+        monkeypatch.setattr(language_runs, "train", None)  # once
+
+    monkeypatch.setattr(language_runs, "train", train)
+    methods = {"GDPO": AdvantageConfig(method="gdpo")}
+
+    def run(config, folder):
+        trained = language_runs.train_methods(config, (3,), folder, methods, tmp_path / "recorded")
+        return trained["GDPO"][0]
+
+    assert run(config, tmp_path / "runs").rows[0]["loss"] == 1.0
+    found = run(config, tmp_path / "elsewhere")
+    assert found.rows == [{"step": 0, "time/step_s": 2.0, **rewards, "reward/a/mean": 0.123457}]
+    assert found.rates() == {"a": 0.5}
+    assert "GDPO-3: recorded at" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"GDPO-3.json with steps: 1 -> 2\."):
+        run(Config(steps=2), tmp_path / "runs")
+    with pytest.raises(ValueError, match=r"GDPO-3.json with rollout.group_size: 8 -> 4\."):
+        run(dataclasses.replace(config, rollout=RolloutConfig(group_size=4)), tmp_path / "runs")

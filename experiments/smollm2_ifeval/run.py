@@ -2,7 +2,7 @@
 
 python experiments/smollm2_ifeval/run.py [--smoke] [--check] [--seeds N ...]
 
-Finished runs are kept in runs/smollm2_ifeval, and one that was stopped goes on.
+A finished run is recorded beside this file, in recorded/; one that was stopped goes on.
 """
 
 import sys
@@ -36,7 +36,8 @@ def measure(seeds, smoke: bool) -> Outcome:
     """Every rule with every seed; the held-out prompts are the same for all."""
     folder = Path("runs/smollm2_ifeval") / ("smoke/runs" if smoke else "runs")
     settings = config.smoke_config(folder) if smoke else config.get_config()
-    runs = train_methods(settings, seeds, folder)
+    recorded = None if smoke else HERE / "recorded"
+    runs = train_methods(settings, seeds, folder, recorded=recorded)
     values = {
         f"{rule}/{name} {when}": rate(found, place, channel)
         for rule, found in runs.items()
