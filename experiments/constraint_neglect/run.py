@@ -3,7 +3,7 @@
 python experiments/constraint_neglect/run.py [--smoke] [--check] [--start leaky] [--task terseness]
     [--rules seven]
 
-Finished runs are kept in runs/constraint_neglect and not trained again.
+A finished run is recorded beside this file, in recorded/, and not trained again.
 """
 
 import sys
@@ -40,7 +40,8 @@ def measure(seeds, smoke: bool, start: str, task: str, rules: str) -> Outcome:
     """Trains every rule with every seed; runs are shared between three rules and seven."""
     settings = (config.smoke_config if smoke else config.get_config)(start, task)
     folder = Path("runs/constraint_neglect") / f"{start}_{task}" / ("smoke" if smoke else "")
-    runs = train_methods(settings, seeds, folder, config.RULES[rules])
+    recorded = None if smoke else HERE / "recorded" / f"{start}_{task}"
+    runs = train_methods(settings, seeds, folder, config.RULES[rules], recorded)
     found = {method: [outcomes(run) for run in some] for method, some in runs.items()}
     values, tests = summarize(found, config.REFERENCE)
     data = {
