@@ -50,7 +50,9 @@ def test_a_run_that_is_recorded_is_read_and_not_trained(tmp_path, monkeypatch, c
         assert isinstance(console, Console)
         workdir.mkdir(parents=True)
         row = {"step": 0, "loss": 1.0, "time/step_s": 2.0, **rewards}
-        (workdir / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+        (workdir / "metrics.jsonl").write_text(
+            '{"header": {"git_commit": "abc"}}\n' + json.dumps(row) + "\n"
+        )
         (workdir / "evals.jsonl").write_text('{"step": 1, "rates": {"a": {"rate": 0.5}}}\n')
         (workdir / "config.json").write_text(json.dumps(config.to_dict()))
         monkeypatch.setattr(language_runs, "train", None)  # once
@@ -66,7 +68,7 @@ def test_a_run_that_is_recorded_is_read_and_not_trained(tmp_path, monkeypatch, c
     found = run(config, tmp_path / "elsewhere")
     assert found.rows == [{"step": 0, "time/step_s": 2.0, **rewards, "reward/a/mean": 0.123457}]
     assert found.rates() == {"a": 0.5}
-    assert "GDPO-3: recorded at" in capsys.readouterr().out
+    assert "GDPO-3: recorded at abc;" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"GDPO-3.json with steps: 1 -> 2\."):
         run(Config(steps=2), tmp_path / "runs")
     with pytest.raises(ValueError, match=r"GDPO-3.json with rollout.group_size: 8 -> 4\."):

@@ -143,7 +143,8 @@ def write_record(workdir: Path, path: Path) -> None:
     """
     rows = read_metrics(workdir)
     names = ["step", *sorted(filter(_is_kept, rows[0]))]
-    made = {name: provenance(0.0)[name] for name in ("commit", "versions", "python", "device")}
+    made = {name: provenance(0.0)[name] for name in ("versions", "python", "device")}
+    made["commit"] = _commit(workdir)
     record = {
         "recorded": made,
         "config": read_config(workdir / "config.json"),
@@ -153,6 +154,12 @@ def write_record(workdir: Path, path: Path) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, to_json(record) + "\n")
+
+
+def _commit(workdir: Path) -> str | None:
+    """Of the code that began the run, which need not be today's."""
+    first, _, _ = (workdir / "metrics.jsonl").read_text(encoding="utf-8").partition("\n")
+    return (json.loads(first).get("header") or {}).get("git_commit")
 
 
 def _is_kept(name: str) -> bool:
