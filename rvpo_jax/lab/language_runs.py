@@ -17,7 +17,6 @@ from rich.console import Console
 from rvpo_jax.basics.files import to_json, write_text
 from rvpo_jax.basics.refusals import Refusal
 from rvpo_jax.config import AdvantageConfig, Config
-from rvpo_jax.lab.experiment import provenance
 from rvpo_jax.run.metrics import read_metrics, read_rows
 from rvpo_jax.run.workdir import differing_fields, read_config
 from rvpo_jax.train import train
@@ -128,7 +127,8 @@ def read_record(path: Path, config: Config) -> LanguageRun | None:
             f"a record must be of a run with this config, got {path} with {'; '.join(differing)}.",
             "Remove it to train the run again, or go back to its config.",
         )
-    print(f"{path.stem}: recorded at {record['recorded']['commit']}; remove its file to train it")
+    commit = (record["header"]["git_commit"] or "no commit")[:7]
+    print(f"{path.stem}: recorded at {commit}; remove its file to train it")
     columns = record["metrics"]
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return LanguageRun(rows=rows, evals=record["evals"])
@@ -143,10 +143,8 @@ def write_record(workdir: Path, path: Path) -> None:
     """
     rows = read_metrics(workdir)
     names = ["step", *sorted(filter(_is_kept, rows[0]))]
-    made = {name: provenance(0.0)[name] for name in ("versions", "python", "device")}
-    made["commit"] = _commit(workdir)
     record = {
-        "recorded": made,
+        "header": _header(workdir),
         "config": read_config(workdir / "config.json"),
         "metrics": {name: [_short(row[name]) for row in rows] for name in names},
         "evals": read_rows(workdir / "evals.jsonl"),
@@ -156,10 +154,10 @@ def write_record(workdir: Path, path: Path) -> None:
     write_text(path, to_json(record) + "\n")
 
 
-def _commit(workdir: Path) -> str | None:
-    """Of the code that began the run, which need not be today's."""
+def _header(workdir: Path) -> dict[str, Any]:
+    """Commit, versions and devices with which the run began, which need not be today's."""
     first, _, _ = (workdir / "metrics.jsonl").read_text(encoding="utf-8").partition("\n")
-    return (json.loads(first).get("header") or {}).get("git_commit")
+    return json.loads(first)["header"]
 
 
 def _is_kept(name: str) -> bool:
