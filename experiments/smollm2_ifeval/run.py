@@ -48,9 +48,9 @@ def measure(seeds, smoke: bool) -> Outcome:
         rule: [[row["reward/instructions_share/mean"] for row in run.rows] for run in found]
         for rule, found in runs.items()
     }
-    seconds = [row["time/step_s"] for found in runs.values() for run in found for row in run.rows]
-    mean = sum(seconds) / len(seconds)
-    notes = (f"{mean:.0f} s a step on average; intervals of one run are over prompts.",)
+    seconds = [run.rows[-1]["time/step_s"] for found in runs.values() for run in found]
+    words = ", ".join(f"{one:.0f}" for one in seconds)
+    notes = (f"Last step of each run: {words} s. Intervals of one run are over prompts.",)
     return Outcome(values=values, data={"curves": curves}, notes=notes)
 
 
