@@ -45,7 +45,7 @@ def run_experiment(
     doc: str | None,
     measure: Callable[..., Outcome],
     plot: Callable[[Mapping[str, Any], Path], None],
-    seeds: Sequence[int] = (),
+    seeds: Sequence[int] | Mapping[str, Sequence[int]] = (),
     smoke_seeds: Sequence[int] = (),
     *,
     options: Mapping[str, Sequence[str]] | None = None,
@@ -62,7 +62,7 @@ def run_experiment(
       doc: description for ``--help``.
       measure: ``(seeds, smoke, **options) -> Outcome``.
       plot: ``(results, path)``, draws what results.json holds.
-      seeds: of a full run; empty where nothing is random.
+      seeds: of a full run; empty where nothing is random; by variant where they differ.
       smoke_seeds: of a smoke run.
       options: further flags and their values, the default first.
       argv: arguments; None: those of the process.
@@ -73,11 +73,13 @@ def run_experiment(
     folder = Path(folder)
     options = options or {}
     args = _parse(doc, options, argv)
+    chosen = {name: getattr(args, name) for name in options}
+    variant = "_".join(value for name, value in chosen.items() if value != options[name][0])
+    if isinstance(seeds, Mapping):
+        seeds = seeds[variant]
     used = list(smoke_seeds if args.smoke else seeds)
     if args.seeds is not None:
         used = args.seeds
-    chosen = {name: getattr(args, name) for name in options}
-    variant = "_".join(value for name, value in chosen.items() if value != options[name][0])
     suffix = f"_{variant}" if variant else ""
     expected = folder / f"expected{suffix}.json"
     started = time.perf_counter()
