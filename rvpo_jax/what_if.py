@@ -61,9 +61,14 @@ def advantages_under(
     """
 
     def advantages(
-        rewards: np.ndarray, settings: Mapping[str, float], channels: Sequence[Channel], state: Any
+        rewards: np.ndarray,
+        settings: Mapping[str, float],
+        channels: Sequence[Channel],
+        weights: np.ndarray | None,
+        state: Any,
     ) -> tuple[np.ndarray, Any]:
         fields: dict[str, Any] = {"method": method, "whiten": "batch" if whiten else "none"}
+        fields["weights"] = None if weights is None else tuple(weights.tolist())
         options = {name: value for name, value in settings.items() if name != "k"}
         if coefficient is not None and "k" in settings:
             fields[coefficient] = settings["k"] * _COEFFICIENTS[coefficient]

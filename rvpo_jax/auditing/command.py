@@ -63,6 +63,9 @@ class Audit:
     """Channels that must be met; without any, every channel's failures count."""
     target: tuple[str, ...] = ()
     """CHANNEL=VALUE: the mean raw reward that rules with targets or multipliers aim for."""
+    weight: tuple[str, ...] = ()
+    """CHANNEL=VALUE: what every rule multiplies a channel with, such as a trainer's reward weights;
+    a run of ours says its own, others count 1."""
     risk_coef: float | None = None
     """k of the soft minimum, 1/score; None: that of the run, else 1."""
     what_if: tuple[str, ...] = ()
@@ -159,7 +162,8 @@ def _read_options(command: Audit) -> "ReadOptions":
         pass_below=marks["<="],
         ranges=_ranges(command.range),
         constraints=command.constraint,
-        targets=_targets(command.target),
+        targets=_by_channel("target", command.target, "safety=0.95"),
+        weights=_by_channel("weight", command.weight, "format=0.5"),
     )
 
 
@@ -180,18 +184,18 @@ def _ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
     return ranges
 
 
-def _targets(texts: Sequence[str]) -> dict[str, float]:
-    """Target by channel."""
-    targets = {}
+def _by_channel(option: str, texts: Sequence[str], example: str) -> dict[str, float]:
+    """A number by channel."""
+    numbers = {}
     for text in texts:
         name, _, value = text.rpartition("=")
         try:
-            targets[name] = float(value if name else "")
+            numbers[name] = float(value if name else "")
         except ValueError:
             raise Refusal(
-                f"--target must read CHANNEL=VALUE, got {text!r}.", "For example safety=0.95."
+                f"--{option} must read CHANNEL=VALUE, got {text!r}.", f"For example {example}."
             ) from None
-    return targets
+    return numbers
 
 
 def _pass_marks(texts: Sequence[str]) -> dict[str, dict[str, float]]:

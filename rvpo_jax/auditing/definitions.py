@@ -34,8 +34,9 @@ DEFINITIONS: dict[str, str] = {
         "How rewards become an advantage. Sum: the raw rewards added up and standardised in "
         "the group (GRPO). Mean, soft minimum, hard minimum: each channel standardised in "
         "its group (sample standard deviation, eps 1e-6; a constant channel has score 0), "
-        "joined, and standardised over the completions of the step. As logged: the trainer's "
-        "own advantage. The rule in use is the logged one, else the sum."
+        "joined, and standardised over the completions of the step. Channels count with the "
+        "weights of the run, or those given; where they differ, the notes say so. As logged: the "
+        "trainer's own advantage. The rule in use is the logged one, else the sum."
     ),
     "quiet failure": (
         f"A completion that fails a channel and has an advantage above {POSITIVE:g} under a "

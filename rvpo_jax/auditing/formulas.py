@@ -37,10 +37,11 @@ class Groups:
 
 
 Advantages = Callable[
-    [np.ndarray, Mapping[str, float], Sequence[Channel], Any], tuple[np.ndarray, Any]
+    [np.ndarray, Mapping[str, float], Sequence[Channel], Any, Any], tuple[np.ndarray, Any]
 ]
-"""The rewards ``[B, G, M]`` of one step, NaN where not scored, the rule's numbers, the M channels
-and what it remembers, None at first, to ``[B, G]`` as training has them and what it remembers."""
+"""The rewards ``[B, G, M]`` of one step, NaN where not scored, the rule's numbers, the M channels,
+their weights and what it remembers, None at first, to ``[B, G]`` as training has them and what it
+remembers."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

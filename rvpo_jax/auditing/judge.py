@@ -26,6 +26,7 @@ def judge_groups(
     pass_at: np.ndarray,
     rules: Mapping[str, Callable[[Groups], np.ndarray]],
     risk_coef: float,
+    weights: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Scores, weights and aggregates of groups, each of which counts on its own.
 
@@ -34,6 +35,7 @@ def judge_groups(
       pass_at: ``[M]`` float32.
       rules: aggregates ``[B, G]`` of groups, by name.
       risk_coef: k of the soft minimum whose weights are returned, 1/score.
+      weights: ``[M]`` float >= 0, what the rules multiply channels with; None: equal.
 
     Returns:
       ``scores``, ``weights`` (of the soft minimum), ``sum_weights`` and ``minima``: ``[B, G, M]``;
@@ -42,14 +44,14 @@ def judge_groups(
       dead-fail); ``opposite``, ``both`` and ``products``: ``[M, M]``, summed over the block.
     """
     groups = group_scores(rewards)
-    weights = soft_minimum_weights(groups.scores, groups.where, risk_coef)
+    decided = soft_minimum_weights(groups.scores, groups.where, risk_coef, weights)
     return {
         "scores": groups.scores,
-        "weights": weights,
-        "sum_weights": sum_weights(groups),
-        "effective": np.exp(-dot(weights, np.log(np.where(weights > 0, weights, 1.0)))),
+        "weights": decided,
+        "sum_weights": sum_weights(groups, weights),
+        "effective": np.exp(-dot(decided, np.log(np.where(decided > 0, decided, 1.0)))),
         "status": _status(groups, pass_at),
-        **_between_mean_and_minimum(groups, risk_coef),
+        **_between_mean_and_minimum(groups, risk_coef, weights),
         **_agreement(groups),
         **{f"rule {name}": aggregate(groups) for name, aggregate in rules.items()},
     }
@@ -61,14 +63,16 @@ def _status(groups: Groups, pass_at: np.ndarray) -> np.ndarray:
     return np.where(groups.live, 1, np.where(groups.where.any(axis=1), dead, 0))
 
 
-def _between_mean_and_minimum(groups: Groups, risk_coef: float) -> dict[str, np.ndarray]:
+def _between_mean_and_minimum(
+    groups: Groups, risk_coef: float, weights: np.ndarray | None
+) -> dict[str, np.ndarray]:
     """Spread of a completion's scores, and how far its soft minimum is from mean and minimum."""
-    scores, where = groups.scores, groups.where
-    share = channel_shares(where)
-    mean = dot(share, scores)
-    value, low = soft_minimum(scores, where, risk_coef), minimum(scores, where)
+    scores, share = groups.scores, channel_shares(groups.where, weights)
+    mean, counted = dot(share, scores), share > 0
+    value = soft_minimum(scores, groups.where, risk_coef, weights)
+    low = minimum(scores, counted)
     return {
-        "minima": channel_shares(where & (scores <= (low + RESIDUE)[..., None])),
+        "minima": channel_shares(counted & (scores <= (low + RESIDUE)[..., None])),
         "spread": np.sqrt(dot(share, (scores - mean[..., None]) ** 2)),
         "to_mean": mean - value,
         "to_min": value - low,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .estimates import mean
+from .formulas import channel_shares
 from .replay import WHITEN_EPS, Replay, whitening_statistics, within_groups
 from .rules import LOGGED
 
@@ -69,12 +70,13 @@ def _parts(played: Replay) -> np.ndarray:
     rule, log = played.rules[0], played.log
     method = rule.method if rule.name != LOGGED else log.method
     shares = {
-        "gdpo": 1 / np.maximum(played.where.sum(-1, keepdims=True), 1),
+        "gdpo": channel_shares(played.where, log.weights),
         "rvpo": played.weights,
         "hard_min": played.minima,
     }
     if method not in shares:
-        rewards = np.where(played.where, log.rewards, 0.0).astype(np.float64)
+        importance = 1.0 if log.weights is None else log.weights
+        rewards = np.where(played.where, log.rewards, 0.0).astype(np.float64) * importance
         return rewards / _group_std(rewards.sum(-1), played)[:, None]
     parts = np.where(played.where, played.scores, 0.0) * shares[method]
     _, std = whitening_statistics(parts.sum(-1), played.usable, played.batch)

@@ -170,7 +170,7 @@ def _judge(
         for name in OF_CHANNELS
     }
     aggregates = {
-        rule.name: functools.partial(_aggregate, rule=rule)
+        rule.name: functools.partial(_aggregate, rule=rule, weights=log.weights)
         for rule in rules
         if rule.formula is not None and rule.formula.aggregate is not None
     }
@@ -189,7 +189,8 @@ def _judge(
             rewards = log.rewards[at].reshape(*index.shape, num_channels)
         else:
             rewards = np.where(inside[..., None], log.rewards[index], np.nan)
-        return inside, at, groups, judge_groups(rewards, pass_at, aggregates, risk_coef)
+        judged = judge_groups(rewards, pass_at, aggregates, risk_coef, log.weights)
+        return inside, at, groups, judged
 
     for inside, at, groups, block in map_ahead(judge, _blocks(log.group, num_channels)):
         for name, values in rows.items():
@@ -207,10 +208,11 @@ def _as_slice(rows: np.ndarray) -> np.ndarray | slice:
     return slice(first, last + 1) if consecutive else rows
 
 
-def _aggregate(groups: Groups, rule: Rule) -> np.ndarray:
+def _aggregate(groups: Groups, rule: Rule, weights: np.ndarray | None) -> np.ndarray:
     """``[B, G]`` before whitening."""
     assert rule.formula is not None and rule.formula.aggregate is not None
-    return rule.formula.aggregate(groups, 1.0 if rule.risk_coef is None else rule.risk_coef, None)
+    risk_coef = 1.0 if rule.risk_coef is None else rule.risk_coef
+    return rule.formula.aggregate(groups, risk_coef, weights)
 
 
 def _by_batch(log: RewardLog, usable: np.ndarray, batch: np.ndarray, rule: Rule) -> np.ndarray:
@@ -233,7 +235,9 @@ def _by_batch(log: RewardLog, usable: np.ndarray, batch: np.ndarray, rule: Rule)
             place = np.arange(len(rows)) - np.searchsorted(group, group)
             rewards = np.full((height, width, log.rewards.shape[1]), np.nan, np.float32)
             rewards[group, place] = log.rewards[rows]
-            judged, memory = rule.formula.advantages(rewards, rule.settings, log.channels, memory)
+            judged, memory = rule.formula.advantages(
+                rewards, rule.settings, log.channels, log.weights, memory
+            )
             advantages[rows] = judged[group, place]
     return advantages
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..basics.residue import POSITIVE
-from .formulas import soft_minimum
+from .formulas import channel_shares, soft_minimum
 from .replay import BLOCK_VALUES, WHITEN_EPS, Replay, whitening_statistics
 
 K_GRID = (
@@ -32,8 +32,11 @@ def soft_minima_over_k(played: Replay, rows: np.ndarray) -> Iterator[np.ndarray]
     """
     height = max(BLOCK_VALUES // played.scores.shape[1], 1)
     blocks = [rows[start : start + height] for start in range(0, len(rows), height)]
+    weights = played.log.weights
     for k in K_GRID:
-        parts = [soft_minimum(played.scores[block], played.where[block], k) for block in blocks]
+        parts = [
+            soft_minimum(played.scores[block], played.where[block], k, weights) for block in blocks
+        ]
         yield np.concatenate(parts).astype(np.float64)
 
 
@@ -53,6 +56,7 @@ def sweep_table(played: Replay) -> dict[str, Any]:
     if not len(rows):
         return table | {"k": []}
     where, batch = played.where[rows], played.batch[rows]
+    share = channel_shares(where, played.log.weights)
     failed = where & ~played.met[rows]
     # As in the tables: where one rule is silent, as a log may be, no gap is computed.
     known = np.all([np.isfinite(values[rows]) for values in played.advantages.values()], axis=0)
@@ -67,7 +71,7 @@ def sweep_table(played: Replay) -> dict[str, Any]:
         table["rate"].append(_ratios(quiet, where.sum(0)))
         table["of_failures"].append(_ratios(quiet, failed.sum(0)))
         table["gap"].append(_ratios(advantages @ contrast[0], contrast[1]))
-        table["weight"].append(_mean_weights(played.scores[rows], where, k))
+        table["weight"].append(_mean_weights(played.scores[rows], share, k))
     return table
 
 
@@ -103,9 +107,11 @@ def _ratios(numerator: np.ndarray, denominator: np.ndarray) -> list[float | None
     return [a / b if b else None for a, b in pairs]
 
 
-def _mean_weights(scores: np.ndarray, where: np.ndarray, k: float) -> list[float]:
+def _mean_weights(scores: np.ndarray, share: np.ndarray, k: float) -> list[float]:
     """Mean gradient of the soft minimum; equal minima share it at k = infinity."""
-    lowest = np.where(where, scores, np.inf).min(-1, keepdims=True)
-    excess = np.where(where, scores - lowest, 0.0)
-    parts = where * ((excess == 0) if np.isinf(k) else np.exp(-k * excess))
-    return (parts / parts.sum(-1, keepdims=True)).mean(0, dtype=np.float64).tolist()
+    counted = share > 0
+    lowest = np.where(counted, scores, np.inf).min(-1, keepdims=True)
+    excess = np.where(counted, scores - lowest, 0.0)
+    parts = counted & (excess == 0) if np.isinf(k) else share * np.exp(-k * excess)
+    total = parts.sum(-1, keepdims=True)  # 0 where only channels of weight 0 scored
+    return (parts / np.where(total > 0, total, 1.0)).mean(0, dtype=np.float64).tolist()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .estimates import mean, p_above, proportion, share_above
+from .formulas import mean_of_scores
 from .replay import Replay, within_groups
 
 EDGES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -381,8 +382,7 @@ def scatter(played: Replay, rule: str, rows: np.ndarray) -> dict[str, Any]:
     Returns:
       The report's ``scatter``.
     """
-    count = np.maximum(played.where[rows].sum(-1), 1)
-    level = np.where(played.where[rows], played.scores[rows], 0).sum(-1) / count
+    level = mean_of_scores(played.scores[rows], played.where[rows], played.log.weights)
     return {
         "x": level.astype(float).tolist(),
         "y": played.advantages[rule][rows].astype(float).tolist(),

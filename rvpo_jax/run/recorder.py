@@ -266,7 +266,7 @@ class Recorder(contextlib.ExitStack):
     def _write_rollouts(
         self, step: int, sampled: Sampled, judged: Advantages, metrics: Mapping[str, float]
     ) -> None:
-        task = self._run.task
+        task, advantage = self._run.task, self._run.config.advantage
         write_rollouts(
             self._workdir,
             step,
@@ -278,6 +278,7 @@ class Recorder(contextlib.ExitStack):
             completions=sampled.texts if self._run.config.log.rollouts == "texts" else None,
             method=self._method,
             risk_coef=metrics["risk_coef"],
+            weights=advantage.with_channels(task.channel_names).weights,
             part=processes.index() if processes.count() > 1 else None,
         )
 

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,7 @@ def write_rollouts(
     completions: Sequence[str] | None,
     method: str,
     risk_coef: float,
+    weights: Any = None,
     part: int | None = None,
 ) -> Path:
     """Writes the completions of one step, as a whole or not at all, in place of an older file.
@@ -45,6 +47,7 @@ def write_rollouts(
       completions: ``B * G`` texts, prompt by prompt; None leaves all texts out.
       method: the run's rule.
       risk_coef: k of this step, 1/score.
+      weights: ``[M]`` float >= 0, what the run's rule multiplies channels with; None: equal.
       part: which process's part of the batch this is; None: there is one process.
 
     Returns:
@@ -73,6 +76,7 @@ def write_rollouts(
         "channels": [dataclasses.asdict(channel) for channel in channels],
         "method": method,
         "risk_coef": risk_coef if np.isfinite(risk_coef) else "inf",
+        "weights": None if weights is None else [float(weight) for weight in weights],
     }
     table = pa.table(columns)
     described = to_json(about).encode()

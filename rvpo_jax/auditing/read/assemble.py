@@ -23,7 +23,7 @@ from .groups import (
     group_notes,
 )
 from .log import Note, ReadOptions, RewardLog, listing, shown
-from .own_run import declared_fields, metadata_of, run_of
+from .own_run import declared_fields, metadata_of, run_of, weights_of
 from .parts import NESTED, Kind, Part
 from .plan import make_plan
 from .slices import SLICED, name_slices, slice_groups
@@ -74,6 +74,7 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
     made = make_channels(names, rewards, options, declared)
     slices, slice_notes = _slices(store, rows, groups, plan.parts)
     method, risk_coef, run_notes = run_of(about)
+    weights, weight_notes = weights_of(about, names, options)
     return RewardLog(
         name=found.name,
         format=plan.layout.format,
@@ -85,12 +86,13 @@ def read_log(source: Any, options: ReadOptions | None = None) -> RewardLog:
         advantage=_advantage(store, rows),
         method=method,
         risk_coef=risk_coef,
+        weights=weights,
         assumed_pass=made.assumed_pass,
         observed_range=made.observed_range,
         outcome=_outcome(store, rows),
         **(_completions(store, rows) | slices),
         notes=(
-            *(*plan.notes, *lost, *run_notes, *step_notes),
+            *(*plan.notes, *lost, *run_notes, *weight_notes, *step_notes),
             *absent_step_notes(rows.step, source, plan.layout.format == "rvpo"),
             *(*reward_notes, *direction_notes, *made.notes, *grouping_notes, *slice_notes),
             *_duplicates(store, rows, groups, rewards),

@@ -161,7 +161,7 @@ def make_layout(
     declared = {} if options.rewards else _declared(about, columns)
     said = (
         *(options.pass_at, options.pass_below, options.lower_is_better),
-        *(options.ranges, options.constraints, options.targets),
+        *(options.ranges, options.constraints, options.targets, options.weights),
     )
     named = frozenset(name for names in said for name in names)
     return Layout(format=format, rewards=options.rewards, named=named, declared=declared, **roles)

@@ -70,6 +70,8 @@ class ReadOptions:
     """Channels that must be met."""
     targets: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Channel to the mean raw value that rules with targets or multipliers aim for."""
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Channel to what the rules multiply it with; any other has the run's weight, else 1."""
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -88,6 +90,9 @@ class ReadOptions:
                 f"{self.group_size}.",
                 "Prefer the column.",
             )
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
         for name, value in [*self.pass_at.items(), *self.pass_below.items()]:
             if not (math.isfinite(value) and abs(value) <= float(np.finfo(np.float32).max)):
                 raise Refusal(
@@ -99,6 +104,12 @@ class ReadOptions:
                 raise Refusal(
                     f"--target of channel {shown(name)} must be finite, got {value}.",
                     "Give the mean raw reward that the rule aims for.",
+                )
+        for name, value in self.weights.items():
+            if not (math.isfinite(value) and value >= 0):
+                raise Refusal(
+                    f"--weight of channel {shown(name)} must be finite and >= 0, got {value}.",
+                    "A reward that is subtracted is --lower-is-better with a positive weight.",
                 )
         for name, (low, high) in self.ranges.items():
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -133,6 +144,8 @@ class RewardLog:
     """Of a run of ours, such as rvpo."""
     risk_coef: float | None
     """Of a run of ours."""
+    weights: np.ndarray | None = None
+    """``[M]`` float64, what every rule multiplies the channels with; None: all alike."""
     assumed_pass: frozenset[str] = frozenset()
     """Channels whose pass_at is a guess from their values."""
     observed_range: frozenset[str] = frozenset()
