@@ -155,7 +155,9 @@ def test_the_users_weight_comes_before_the_runs(tmp_path):
     }
 
 
-@pytest.mark.parametrize("weights", [(1.0,), (1.0, -1.0, 0.0), (1.0, np.inf, 1.0), (np.nan, 1.0, 1.0)])
+@pytest.mark.parametrize(
+    "weights", [(1.0,), (1.0, -1.0, 0.0), (1.0, np.inf, 1.0), (np.nan, 1.0, 1.0)]
+)
 def test_weights_in_a_damaged_file_are_no_weights(tmp_path, weights):
     assert read_log(write(tmp_path, weights)).weights is None
 
