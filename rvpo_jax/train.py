@@ -21,6 +21,7 @@ from rvpo_jax.run.bucket import run_folder
 from rvpo_jax.run.checkpoint import Checkpoints
 from rvpo_jax.run.collect import collect, make_batch
 from rvpo_jax.run.console import make_console, opening_lines
+from rvpo_jax.run.early_audit import is_due, paid_failures
 from rvpo_jax.run.parallel import processes
 from rvpo_jax.run.profile import traced_steps
 from rvpo_jax.run.recorder import Laps, NonFiniteError, Recorder
@@ -79,8 +80,8 @@ def train(config: Config, workdir: str | Path, console: Console | None = None) -
                     batch = _with_reference(run, shorten(sampled.batch), reference, state.frozen)
                     new_state, *outcome = run.train_step(state, batch)
                     judged, metrics = jax.device_get(outcome)
-                    laps.lap("update")
                     record.step(step, sampled, judged, metrics, laps)
+                    _audit_on_the_way(config, workdir, step + 1, console)
                     state, stop.in_steps = new_state, True
                     stopping = processes.any_of(bool(stop))
                     if checkpoints.is_due(step + 1) or step + 1 == config.steps or stopping:
@@ -105,6 +106,15 @@ def _finish(record: Recorder, config: Config, workdir: Path, console: Console) -
             if config.log.audit:
                 _audit(workdir, console)
     processes.wait_for_all("the first has ended")
+
+
+def _audit_on_the_way(config: Config, workdir: Path, steps: int, console: Console) -> None:
+    """What the run is about to learn, while there is time to stop it."""
+    goes_on = steps < config.steps and config.log.audit and processes.is_first()
+    if goes_on and is_due(steps):
+        with pulse.untimed():
+            line = paid_failures(audit, workdir, steps)
+        _say(console, [] if line is None else [line])
 
 
 def _audit(workdir: Path, console: Console) -> None:

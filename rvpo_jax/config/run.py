@@ -192,7 +192,8 @@ class LogConfig(Checked, section="log"):
     """rollouts/, a Parquet file per step with every completion, its rewards and its advantage:
     with the texts, without them, or not at all."""
     audit: bool = True
-    """Write audit.html and audit.json at the end of the run; they read rollouts/."""
+    """Write audit.html and audit.json at the end of the run; they read rollouts/. On the way, after
+    10, 20, 40, ... steps, say so where failing a channel is paid."""
     audit_every: Annotated[int, OrOff] = 10
     """Steps between comparisons with other rules (audit/quiet_failures/<rule>) in metrics.jsonl;
     0: none."""

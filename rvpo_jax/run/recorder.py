@@ -185,12 +185,13 @@ class Recorder(contextlib.ExitStack):
           sampled: prompts, completions and their scores.
           judged: the advantages of the batch, on the host.
           step_metrics: of the train step, on the host.
-          laps: seconds of ``rollout``, ``reward`` and ``update``.
+          laps: seconds of ``rollout`` and ``reward``; the update ends here.
 
         Raises:
           NonFiniteError: when a number is not finite, in any process; nothing of the step is
             written then but the batch.
         """
+        laps.lap("update")
         config, batch = self._run.config, sampled.batch
         counts = processes.gather(sampled.counts())
         metrics = self._observe(step, counts, judged, step_metrics)
@@ -266,7 +267,7 @@ class Recorder(contextlib.ExitStack):
     def _write_rollouts(
         self, step: int, sampled: Sampled, judged: Advantages, metrics: Mapping[str, float]
     ) -> None:
-        task, advantage = self._run.task, self._run.config.advantage
+        task = self._run.task
         write_rollouts(
             self._workdir,
             step,
@@ -278,7 +279,7 @@ class Recorder(contextlib.ExitStack):
             completions=sampled.texts if self._run.config.log.rollouts == "texts" else None,
             method=self._method,
             risk_coef=metrics["risk_coef"],
-            weights=advantage.with_channels(task.channel_names).weights,
+            weights=self._run.advantage.weights,
             part=processes.index() if processes.count() > 1 else None,
         )
 
