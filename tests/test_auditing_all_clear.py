@@ -1,12 +1,17 @@
 """What once got a false all-clear: each log here has something wrong, or says nothing."""
 
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pytest
-from planted import CHANNELS, make_rewards
+from planted import CHANNELS, make_log, make_rewards
 
 import rvpo_jax
+from rvpo_jax.auditing.payers import payer_table
 from rvpo_jax.auditing.read import ReadOptions, read_log
+from rvpo_jax.auditing.replay import replay
+from rvpo_jax.auditing.rules import base_rules
 
 NAMES = [channel.name for channel in CHANNELS]
 QUIET, BLIND, NEGLECT, DECIDES, NOTICED, READ = range(6)
@@ -230,14 +235,6 @@ def test_the_payer_is_named_and_its_parts_add_up_to_the_gap(paid):
 
 
 def test_logged_advantages_of_a_run_of_ours_are_split_as_its_method_is():
-    import dataclasses
-
-    from planted import make_log
-
-    from rvpo_jax.auditing.payers import payer_table
-    from rvpo_jax.auditing.replay import replay
-    from rvpo_jax.auditing.rules import base_rules
-
     log = make_log(("paid",), steps=12)
     mean = replay(log, base_rules(1.0, False), 1.0).advantages["gdpo"]
     log = dataclasses.replace(log, advantage=mean, method="gdpo")
@@ -254,6 +251,18 @@ def test_logged_advantages_of_a_run_of_ours_are_split_as_its_method_is():
             gaps.append(own[rows][~met].mean() - own[rows][met].mean())
     gap = float(np.nanmean(played.gaps["logged"][:, 2]))
     assert sum(parts.values()) + np.mean(gaps) == pytest.approx(gap, abs=1e-3)
+
+
+def test_channels_that_cancel_in_a_batch_pay_nothing_there():
+    # Step 0: the judge pays for bad tone. Step 1: both move in one completion, and cancel.
+    first = {"judge": [1, 0, 1, 0, 0, 1, 0, 1], "tone": [0, 1, 0, 1, 1, 0, 1, 1]}
+    second = {"judge": [1, 1, 1, 0, 1, 1, 1, 1], "tone": [0, 0, 0, 1, 0, 0, 0, 0]}
+    table = {name: first[name] + second[name] for name in first}
+    table |= {"step": [0] * 8 + [1] * 8, "prompt": (["a"] * 4 + ["b"] * 4) * 2}
+    log = dataclasses.replace(read_log(table), advantage=np.zeros(16, np.float32), method="gdpo")
+    rows = payer_table(replay(log, base_rules(1.0, True), 1.0), [1])
+    assert [row["payer"] for row in rows] == ["judge"]
+    assert 0 < rows[0]["part"]["value"] < 3  # over the deviation of its batch, at most 2 here
 
 
 # 7. Rows that are there twice.

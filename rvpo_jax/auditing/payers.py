@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..basics.residue import RESIDUE
 from .estimates import mean
 from .formulas import channel_shares
 from .replay import WHITEN_EPS, Replay, whitening_statistics, within_groups
@@ -80,7 +81,9 @@ def _parts(played: Replay) -> np.ndarray:
         return rewards / _group_std(rewards.sum(-1), played)[:, None]
     parts = np.where(played.where, played.scores, 0.0) * shares[method]
     _, std = whitening_statistics(parts.sum(-1), played.usable, played.batch)
-    return parts / (std + WHITEN_EPS)[played.batch, None]
+    # Where channels cancel in a whole batch nobody is paid: over eps their parts would explode.
+    std = np.where(std > RESIDUE, std + WHITEN_EPS, np.inf)
+    return parts / std[played.batch, None]
 
 
 def _group_std(values: np.ndarray, played: Replay) -> np.ndarray:
