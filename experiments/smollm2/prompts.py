@@ -5,6 +5,8 @@ import json
 import random
 from pathlib import Path
 
+from rvpo_jax.basics.files import write_text
+
 TOPICS = (
     "the sea", "cats", "winter", "trains", "bread", "the moon", "rivers", "old books", "music",
     "bees", "mountains", "tea", "clouds", "bicycles", "gardens", "dreams",
@@ -39,7 +41,12 @@ def write_prompts(path: Path) -> Path:
         }
         for topic, keyword, name in itertools.product(TOPICS, KEYWORDS, NAMES)
     ]
+    return write_rows(rows, path)
+
+
+def write_rows(rows: list[dict], path: Path) -> Path:
+    """Writes rows in an order that is always the same, and returns the path."""
     random.Random(0).shuffle(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     return path

@@ -93,7 +93,7 @@ def weights_of(
             "Give the channels that count with --weight CHANNEL=VALUE, or leave others out with "
             "--rewards.",
         )
-    if (values == values[0]).all() and values[0] == 1:
+    if (values == 1).all():
         return None, []
     pairs = [f"{shown(name)} {value:g}" for name, value in zip(names, values, strict=True)]
     text = f"Every rule multiplies the channels with their weights: {listing(pairs)}."
