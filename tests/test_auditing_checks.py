@@ -67,6 +67,14 @@ def test_a_change_of_mean_is_dated_and_measured_and_a_spike_is_none():
     assert found(checks.jumps, spike) == []
 
 
+def test_a_channel_that_all_meet_at_first_and_few_fail_later_has_not_changed_its_scale():
+    rewards = make_rewards()
+    rate = np.where(np.arange(48) < 30, 0.0, 0.05)[:, None, None]
+    fails = np.random.default_rng(0).random(rewards.shape[:3]) < rate
+    rewards[..., 1] = np.where(fails, 0.0, 1.0)
+    assert found(checks.jumps, rewards) == []
+
+
 def test_a_channel_that_becomes_solved_is_named():
     rewards = make_rewards()
     rewards[30:, ..., 1] = 1.0

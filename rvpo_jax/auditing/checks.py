@@ -144,15 +144,18 @@ def jumps(played: Replay) -> list[dict[str, Any]]:
         if len(mean) < 2 * MIN_WINDOWS:
             continue
         steps = first_step[seen]
-        usual = float(np.median(spread[spread > 0])) if np.any(spread > 0) else 0.0
-        scale = np.log(np.maximum(spread, 1e-3 * usual)) if usual else np.zeros_like(spread)
-        of_scale = _jump(scale, math.log(JUMP_SCALE))
+        # In a window in which nobody differs, as where all meet a mark, a channel has no scale.
+        varies = spread > 0
+        usual = float(np.median(spread[varies])) if varies.any() else 0.0
+        of_scale = None
+        if varies.sum() >= 2 * MIN_WINDOWS:
+            of_scale = _jump(np.log(spread[varies]), math.log(JUMP_SCALE))
         of_mean = _jump(mean, JUMP_SPREAD * usual) if usual else None
         if of_scale is not None:
             at, size = of_scale
             text = (
-                f"The scale of {name} changes at step {steps[at]}, to {math.exp(size):.3g} times "
-                "what it was: has the reward been redefined?"
+                f"The scale of {name} changes at step {steps[varies][at]}, to "
+                f"{math.exp(size):.3g} times what it was: has the reward been redefined?"
             )
             found.append(_finding("jumps", [name], text))
         elif of_mean is not None:
