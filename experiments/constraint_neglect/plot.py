@@ -23,8 +23,9 @@ def plot(results: dict, path: Path) -> None:
     for row, name in enumerate(CURVES):
         axes = figure.add_subplot(grid[row, 1])
         for method, runs in data["curves"].items():
+            style = {**rule_style(method), "marker": "", "lw": 1, "alpha": 0.6}
             for curve in runs:  # single seeds: a mean would hide that some of them fail
-                axes.plot(smoothed(curve[name]), color=rule_style(method)["color"], lw=1, alpha=0.6)
+                axes.plot(smoothed(curve[name]), **style)
         axes.set(ylim=(-0.03, 1.03))
         title(axes, f"{name}, rollouts, every seed" if row == 0 else name)
         if row + 1 < len(CURVES):
