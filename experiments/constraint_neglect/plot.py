@@ -31,6 +31,7 @@ def plot(results: dict, path: Path) -> None:
         if row + 1 < len(CURVES):
             axes.tick_params(labelbottom=False)
     axes.set_xlabel("step")
+    figure.legend(loc="outside lower center", ncols=8, frameon=False, markerscale=0.8)
     save_figure(figure, path)
 
 
@@ -59,8 +60,6 @@ def _finals(axes, values: dict, data: dict) -> None:
     axes.axhline(1.5, color="0.7", lw=0.8)
     axes.set(xlim=(-0.02, 1.02), xlabel="pass rate on held-out prompts at the end")
     title(axes, f"at the end, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}")
-    # In the empty middle: no method ends there.
-    axes.legend(loc="upper left", bbox_to_anchor=(0.08, 1), frameon=False, markerscale=0.8)
 
 
 if __name__ == "__main__":
