@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import pytest
 from rich.console import Console
 
@@ -40,6 +41,24 @@ def test_a_sweep_cut_short_is_balanced_and_what_is_kept_is_said(tmp_path, monkey
     assert capsys.readouterr().out.count("finished before and kept") == 2
     language_runs.train_methods(Config(steps=5), (2,), tmp_path, methods)  # goes on
     assert "kept" not in capsys.readouterr().out
+
+
+def test_a_sweep_does_not_keep_the_programs_of_its_finished_runs(tmp_path, monkeypatch):
+    kept, live = [], []  # the functions stay alive, as those of a real training do in JAX's caches
+
+    def train(config, workdir, console):
+        del console
+        live.append(len(jax.devices()[0].client.live_executables()))
+        kept.append(jax.jit(lambda x: x * config.seed))
+        kept[-1](1.5)
+        workdir.mkdir(parents=True)
+        (workdir / "metrics.jsonl").write_text('{"step": 0}\n')
+        (workdir / "evals.jsonl").write_text("")
+
+    monkeypatch.setattr(language_runs, "train", train)
+    methods = {"GDPO": AdvantageConfig(method="gdpo")}
+    language_runs.train_methods(Config(steps=1), (2, 3, 4), tmp_path, methods)
+    assert live[2] == live[1] <= live[0]
 
 
 def test_a_run_that_is_recorded_is_read_and_not_trained(tmp_path, monkeypatch, capsys):

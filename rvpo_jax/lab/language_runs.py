@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.console import Console
 
 from rvpo_jax.basics.files import to_json, write_text
@@ -179,6 +180,9 @@ def _trained(config: Config, workdir: Path, record: Path | None) -> LanguageRun:
         print(f"{workdir}: finished before and kept; remove it to train it with this code")
     start = time.perf_counter()
     train(config, workdir, Console(quiet=True))
+    # The programs of a run are of no use to the next, and Linux allows a process 65,530 memory
+    # mappings: they would be spent after 145 runs.
+    jax.clear_caches()
     seconds = time.perf_counter() - start
     print(f"{workdir}: {config.steps} steps, {seconds:.0f} s", flush=True)
     if record:
