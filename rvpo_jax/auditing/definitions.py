@@ -110,9 +110,10 @@ DEFINITIONS: dict[str, str] = {
         f"Two channels with a correlation above {TWINS:g} within groups; a pair whose correlation "
         f"is beyond {FLIP:g} and {FLIP_ERRORS:g} standard errors in the first and the last third, "
         f"with opposite signs; a mean that jumps by {JUMP_SPREAD:g} standard deviations within "
-        f"groups, or a scale by a factor of {JUMP_SCALE:g}, {JUMP_ERRORS:g} times more than usual "
-        f"from window to window; a channel that {100 * SOLVED:.0f} % of the groups of the last "
-        "third meet as a whole, and did not at first; a correlation of length and advantage "
+        f"groups, or a scale, where completions differ, by a factor of {JUMP_SCALE:g}; both "
+        f"{JUMP_ERRORS:g} times more than usual from window to window; a channel that "
+        f"{100 * SOLVED:.0f} % of the groups of the last third meet as a whole, and did not at "
+        "first; a correlation of length and advantage "
         f"beyond {LENGTH:g}; a text that makes up {100 * REPEATED:.0f} % of the completions."
     ),
     "compensation": (
