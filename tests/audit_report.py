@@ -390,6 +390,7 @@ class _Table:
                     "p_fall": 0.7,
                     "p_rise": 0.3,
                     "gain_share": 1 / len(self.names),
+                    "late": None,
                 }
             )
         return rows

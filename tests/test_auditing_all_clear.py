@@ -338,6 +338,20 @@ def test_prompts_that_become_harder_are_no_neglect():
     assert sentence["text"].startswith("r1 (") and "compared with itself" in sentence["text"]
 
 
+@pytest.mark.parametrize("last", [4, 0])
+def test_what_collapses_in_the_last_steps_is_told(last):
+    # r1 is met by 95 of 100 completions until the last steps, then by none. Of thirds the change is
+    # 4 of 16 steps, and one step down is what a series that wanders far looks like.
+    rng = np.random.default_rng(5)
+    logit = np.full((48, 8, 2), 3.0)
+    logit[48 - last :, :, 1] = -9.0
+    prompt = np.stack([rng.permutation(16)[:8] for _ in range(48)])
+    sentence = neglect_of((logit, prompt), rng)
+    assert sentence["level"] == ("watch" if last else "ok")
+    assert sentence["text"].startswith("r1 (9" if last else "No channel clearly falls")
+    assert (" to 0 %) fell late" in sentence["text"]) == bool(last)
+
+
 # An outcome that the rewards stand for.
 
 

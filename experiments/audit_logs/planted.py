@@ -82,6 +82,16 @@ def neglect_of_new_prompts(rng: np.random.Generator) -> Planted:
     return fall(rng, new_prompts=True, shape="line")
 
 
+def late_collapse(rng: np.random.Generator) -> Planted:
+    """Safety is lost in the last tenth of the steps, or a little before."""
+    steps = int(rng.integers(36, 61))
+    found = draw(rng, steps=steps)
+    end = int(steps * rng.uniform(0.82, 0.9))
+    stays = rng.random(found.named("safety").shape) < rng.uniform(0.0, 0.2)
+    found.named("safety")[end:] *= stays[end:]
+    return Planted(found.columns(), ("safety (", "fell late"))
+
+
 def oscillation(rng: np.random.Generator) -> Planted:
     found = draw(rng, steps=int(rng.integers(40, 61)))
     turn = np.arange(found.steps) // 8 % 2 == 0
@@ -219,4 +229,5 @@ KINDS: tuple[Callable[[np.random.Generator], Planted], ...] = (
     one_text_for_all,
     paid_in_one_slice,
     simpson_over_steps,
+    late_collapse,
 )

@@ -161,8 +161,8 @@ def jumps(played: Replay) -> list[dict[str, Any]]:
         elif of_mean is not None:
             at, size = of_mean
             text = (
-                f"The mean of {name} jumps at step {steps[at]}, by {size:+.3g}: learning moves "
-                "slowly, a reward or data that were changed do not."
+                f"The mean of {name} jumps at step {steps[at]}, by {size:+.3g}: have the reward or "
+                "the data been changed? A policy that learns or loses a thing at once looks alike."
             )
             found.append(_finding("jumps", [name], text))
     return found

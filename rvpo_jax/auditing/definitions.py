@@ -15,6 +15,7 @@ from .checks import (
     TWINS,
 )
 from .findings import ERROR_RATE
+from .late import LATE_DROP
 from .tables import DEAD_FAIL_TOLERANCE
 from .trends import REVERSAL_P, REVERSALS
 
@@ -85,7 +86,9 @@ DEFINITIONS: dict[str, str] = {
         f"line they are taken for an autoregression of order 1 (correlation up to {RHOS[-1]:g} "
         "from one of up to 60 windows to the next) and noise. Where half of the completions are "
         "of prompts that come back, each prompt is compared with itself; where not, prompts that "
-        "became harder look the same, and a fall is no alarm."
+        "became harder look the same, and a fall is no alarm. What the last "
+        f"tenth of the steps meets by {100 * LATE_DROP:.0f} points less than the first two thirds "
+        "is told besides, without an alarm."
     ),
     "conflict": (
         "Share of completions whose scores in two channels have opposite signs, both "

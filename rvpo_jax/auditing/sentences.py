@@ -218,6 +218,12 @@ def _neglect(report: Mapping, alarms: Alarms, error_rate: float) -> dict[str, st
             return _sentence(topic, "problem", text)
         text += ". Prompts do not come back here: ones that became harder would look the same."
         return _sentence(topic, "watch", text)
+    return _no_clear_fall(rows, up)
+
+
+def _no_clear_fall(rows: Sequence[Mapping], up: Sequence[str]) -> dict[str, str]:
+    """What is said where no test of a trend alarms; ``up``: the moves of channels that rise."""
+    topic = "Neglect"
     lower = [row for row in rows if _clearly_lower(row["change"])]
     sinking = [row for row in lower if not row["returns"] or _clearly_lower(row["own_change"])]
     if sinking:
@@ -228,7 +234,15 @@ def _neglect(report: Mapping, alarms: Alarms, error_rate: float) -> dict[str, st
         )
         return _sentence(topic, "watch", text)
     rises = f"; {names(up)} rise{'s' if len(up) == 1 else ''}" if up else ", and none clearly rises"
-    text = f"No channel falls over the steps{rises}."
+    late = [row for row in rows if row["late"] and row not in lower]
+    if late:
+        lost = names([_move(row["late"] | row, "before", "after") for row in late])
+        text = (
+            f"{lost} fell late: from the first two thirds of the steps to the last tenth. No "
+            f"channel clearly falls from the first to the last third{rises}."
+        )
+        return _sentence(topic, "watch", text)
+    text = f"No channel clearly falls over the steps{rises}."
     if lower:
         down = names([_move(row) for row in lower])
         text += f" {down} fell with the prompts: those that came back did not get worse."
@@ -239,8 +253,8 @@ def _clearly_lower(change: Mapping) -> bool:
     return (change["high"] or 0) < 0 and change["value"] <= -0.05
 
 
-def _move(row: Mapping) -> str:
-    first, last = (percent(row[part]["value"], unit=" %") for part in ("first", "last"))
+def _move(row: Mapping, start: str = "first", end: str = "last") -> str:
+    first, last = (percent(row[part]["value"], unit=" %") for part in (start, end))
     return f"{row['channel']} ({first} to {last})"
 
 

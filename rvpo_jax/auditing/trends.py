@@ -13,6 +13,7 @@ from ..basics.distributions import t_quantile
 from ..basics.intervals import CONFIDENCE, wilson_interval
 from .autocorrelation import TrendTest, contrast_error, trend_test
 from .estimates import Estimate, difference, holm, mean, p_above, proportion
+from .late import late_fall
 from .replay import Replay
 
 MAX_WINDOWS = 60
@@ -132,7 +133,8 @@ def neglect(played: Replay) -> list[dict[str, Any]]:
     Returns:
       One row per channel: ``first``, ``last``, ``change`` (estimates), ``returns`` (whether prompts
       come back, and were compared with themselves), their ``own_change`` (an estimate, or None),
-      one-sided p-values ``p_fall`` and ``p_rise``, None where there are too few windows, and
+      one-sided p-values ``p_fall`` and ``p_rise``, None where there are too few windows, ``late``,
+      of ``late_fall``, and
       ``gain_share``: the channel's part of the summed gain in mean reward on the scale of its
       range. Empty without steps.
     """
@@ -142,7 +144,7 @@ def neglect(played: Replay) -> list[dict[str, Any]]:
     third = windows_of(played.group_batch, 3)
     ends = (third == 0, third == int(third.max()))
     totals = played.in_groups(np.where(played.where, log.rewards, 0))
-    every = np.arange(len(third))
+    every, window = np.arange(len(third)), windows_of(played.group_batch)
     gains = []
     rows: list[dict[str, Any]] = []
     for index, channel in enumerate(log.channels):
@@ -152,6 +154,7 @@ def neglect(played: Replay) -> list[dict[str, Any]]:
         gains.append((final - first) / (channel.high - channel.low))
         change = difference(start, end)
         row: dict[str, Any] = {"channel": channel.name, "first": start.plain(), "last": end.plain()}
+        row["late"] = late_fall(met, scored, window)
         rows.append(row | _trend(played, met, scored, change))
     total = sum(gain for gain in gains if math.isfinite(gain))
     for row, gain in zip(rows, gains, strict=True):
