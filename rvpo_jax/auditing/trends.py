@@ -133,10 +133,9 @@ def neglect(played: Replay) -> list[dict[str, Any]]:
     Returns:
       One row per channel: ``first``, ``last``, ``change`` (estimates), ``returns`` (whether prompts
       come back, and were compared with themselves), their ``own_change`` (an estimate, or None),
-      one-sided p-values ``p_fall`` and ``p_rise``, None where there are too few windows, ``late``,
-      of ``late_fall``, and
-      ``gain_share``: the channel's part of the summed gain in mean reward on the scale of its
-      range. Empty without steps.
+      one-sided p-values ``p_fall`` and ``p_rise``, None where there are too few windows, ``late``:
+      see ``late_fall``, and ``gain_share``: the channel's part of the summed gain in mean reward on
+      the scale of its range. Empty without steps.
     """
     log = played.log
     if log.step is None or int(played.batch.max()) < 1:
